@@ -1,0 +1,33 @@
+// What a source of objects (API server or manifests) delivers, and to whom.
+
+export type Kind = 'Service' | 'EndpointSlice' | 'Node' | 'ServiceCIDR';
+export const KINDS: readonly Kind[] = ['Service', 'EndpointSlice', 'Node', 'ServiceCIDR'];
+
+/** Receives objects. `object` is raw JSON as read; the receiver validates it and keeps only what it needs. */
+export interface Sink {
+  /** Added or changed. */
+  apply(kind: Kind, object: unknown): void;
+  /** Gone, or no longer selected. */
+  remove(kind: Kind, namespace: string, name: string): void;
+  /** All objects of the kind that exist now have been delivered; called once per kind. */
+  complete(kind: Kind): void;
+}
+
+/** Age and state of one watch, for status and health. Times are milliseconds since the epoch. */
+export interface WatchStatus {
+  readonly kind: Kind;
+  readonly source: string;
+  readonly complete: boolean;
+  /** Last list, event or bookmark received; null before the first. */
+  readonly lastHeardMs: number | null;
+  /** Number of objects held. */
+  readonly objects: number;
+  readonly lastError: string | null;
+}
+
+export interface Source {
+  /** Begins delivering; never throws for a source that is unreachable, retries instead. */
+  start(sink: Sink): void;
+  stop(): Promise<void>;
+  status(): WatchStatus[];
+}
