@@ -1,0 +1,57 @@
+// Runs the vectors of files: finds the module of each kind, skips those that do not apply, with the reason.
+import { existsSync, readFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { KindModule, Vector, VectorFile } from './vector.ts';
+
+const MECHANISM = 'fixes a mechanism, not a behaviour';
+const NO_MODE = 'iptables/IPVS mode does not exist yet';
+
+/** Kinds that are not run, and why. */
+export const SKIPPED: Readonly<Record<string, string>> = {
+  'nft-objects': MECHANISM,
+  'nft-stale-chains': MECHANISM,
+  'iptables-stale-chains': MECHANISM,
+  'sync-mode': MECHANISM,
+  'iptables-objects': NO_MODE,
+  probability: NO_MODE,
+  names: NO_MODE,
+  ipvs: NO_MODE,
+  'ipvs-real-servers': NO_MODE,
+  'conntrack-max': 'not built yet',
+};
+
+export interface VectorResult {
+  readonly vector: Vector;
+  readonly outcome: 'passed' | 'failed' | 'skipped';
+  /** Why it was skipped or what failed; '' when passed. */
+  readonly reason: string;
+}
+
+/** Reads a vector file. Throws when it is none. */
+export function readVectorFile(path: string): VectorFile {
+  const file = JSON.parse(readFileSync(path, 'utf8'));
+  if (file.schemaVersion !== 1 || !Array.isArray(file.vectors)) throw new Error(`${path}: not a vector file`);
+  return file;
+}
+
+/** The JSON files of a folder, sorted. */
+export async function vectorFiles(folder: string): Promise<string[]> {
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.json'));
+  return names.sort().map((name) => join(folder, name));
+}
+
+/** Never throws: an unknown kind and a broken module are failures of the vector. */
+export async function runVector(vector: Vector): Promise<VectorResult> {
+  const skip = Object.hasOwn(SKIPPED, vector.kind) ? SKIPPED[vector.kind] : undefined;
+  if (skip !== undefined) return { vector, outcome: 'skipped', reason: skip };
+  try {
+    const module = new URL(`kinds/${vector.kind}.ts`, import.meta.url);
+    if (!/^[a-z-]+$/.test(vector.kind) || !existsSync(module)) throw new Error(`unknown kind ${vector.kind}`);
+    const kind: KindModule = await import(module.href);
+    await kind.run(vector);
+    return { vector, outcome: 'passed', reason: '' };
+  } catch (error) {
+    return { vector, outcome: 'failed', reason: error instanceof Error ? error.message : String(error) };
+  }
+}
