@@ -1,0 +1,66 @@
+// What the agent asks of a backend. Each of them programs plans into the kernel in its own way.
+import type { Family } from '../native/ip.ts';
+import type { NodeSettings, PlanChange, ServicePlan } from './service-plan.ts';
+
+/** Work done in the kernel. */
+export interface SyncCounts {
+  added: number;
+  deleted: number;
+  /** Objects other than elements: tables, chains, rules, sets. */
+  objects: number;
+  transactions: number;
+  bytes: number;
+}
+
+export const noCounts = (): SyncCounts => ({ added: 0, deleted: 0, objects: 0, transactions: 0, bytes: 0 });
+
+/** A Service the kernel refused; everything else was applied. */
+export interface RefusedService {
+  readonly service: string;
+  readonly family: Family;
+  readonly message: string;
+}
+
+export interface SyncResult {
+  readonly counts: SyncCounts;
+  readonly refused: readonly RefusedService[];
+}
+
+/** A difference between what was applied and what the kernel holds, found and repaired. */
+export interface Drift {
+  /** What was found, for the log. */
+  readonly description: string;
+  /** Name and id of the process that changed the rules, when the kernel says. */
+  readonly culprit: string | null;
+  readonly counts: SyncCounts;
+}
+
+export interface BackendEvents {
+  drift(drift: Drift): void;
+  /** A state an operator must know of, such as a second proxy at work; null when it has ended. */
+  condition(name: string, message: string | null): void;
+  /** A failure outside of any request. */
+  error(message: string, error: unknown): void;
+}
+
+export interface Backend {
+  /** Is the kernel able? @throws Error with the reason when it is not. */
+  probe(): Promise<void>;
+  /**
+   * Reads the kernel, sends the difference to these plans, and takes over from predecessors. Plans come in the order of
+   * their urgency; a Service must not occur twice in one family.
+   */
+  start(settings: NodeSettings, plans: readonly ServicePlan[]): Promise<SyncResult>;
+  /** Applies changes of plans. @throws Error when the kernel refused for a reason that is no Service's fault. */
+  sync(changes: readonly PlanChange[]): Promise<SyncResult>;
+  /** Applies new settings of the node (node-port addresses, ServiceCIDRs). */
+  configure(settings: NodeSettings): Promise<SyncResult>;
+  /** Compares the kernel with what was applied and repairs the difference; null when there is none. */
+  verify(): Promise<Drift | null>;
+  /** What the kernel holds now, as text in the tool's own format; only one Service's with `service` (`namespace/name`). */
+  dumpKernel(service?: string): string;
+  /** Removes everything of ours, and what kube-proxy left in this mode. @returns what was removed. */
+  cleanup(): Promise<string[]>;
+  /** Stops watching and closes; the rules stay. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,86 @@
+// Action words: what a frontend's entry in `services` or `nodeports` says, and the chain it stands for.
+//   0x80000000 | kind << 16 | N        N = number of endpoints, 0 for the two policy-Local chains
+// Bit 31 keeps a word apart from any skb priority that an ordinary program sets. A chain is shared by all Services with
+// the same kind and N; verdicts stay out of `services` so that changing it never makes the kernel re-validate chains.
+
+/** Which set the chain chooses from and whether it marks for masquerade; `np-` chains serve node ports. */
+export const PREFIXES = ['lb', 'mq', 'll', 'np-lb', 'np-mq', 'np-ll'] as const;
+export type Prefix = (typeof PREFIXES)[number];
+
+export const EXTERNAL_LOCAL = 'external-local';
+export const NODEPORT_LOCAL = 'nodeport-local';
+
+/** The largest number of endpoints one frontend can have: N has 16 bits. */
+export const MAX_ENDPOINTS = 0xffff;
+
+const WORD = 0x80000000;
+const KINDS: Readonly<Record<Prefix, number>> = { lb: 1, mq: 2, ll: 3, 'np-lb': 5, 'np-mq': 6, 'np-ll': 7 };
+export const EXTERNAL_LOCAL_WORD = (WORD | (0x10 << 16)) >>> 0;
+export const NODEPORT_LOCAL_WORD = (WORD | (0x11 << 16)) >>> 0;
+const FIRST_AFFINITY_KIND = 0x100;
+
+/** A chain that chooses one of `count` endpoints; `affinitySeconds` null without session affinity. */
+export interface Action {
+  readonly prefix: Prefix;
+  readonly count: number;
+  readonly affinitySeconds: number | null;
+}
+
+/** `lb-3`, or `lb-sa10800-3` with affinity. */
+export function chainName({ prefix, count, affinitySeconds }: Action): string {
+  return affinitySeconds === null ? `${prefix}-${count}` : `${prefix}-sa${affinitySeconds}-${count}`;
+}
+
+/** The inverse of chainName; null for a chain of another kind. */
+export function parseChainName(name: string): Action | null {
+  const m = /^(np-)?(lb|mq|ll)-(?:sa(\d+)-)?(\d+)$/.exec(name);
+  if (!m) return null;
+  const affinitySeconds = m[3] === undefined ? null : Number(m[3]);
+  return { prefix: `${m[1] ?? ''}${m[2]}` as Prefix, count: Number(m[4]), affinitySeconds };
+}
+
+export const wordKind = (word: number): number => (word >>> 16) & 0x7fff;
+export const wordCount = (word: number): number => word & 0xffff;
+
+/**
+ * Numbers the action kinds. Kinds with affinity (one for each prefix and timeout) are numbered in order of first use,
+ * and a restarted agent learns the numbers in use from the kernel.
+ */
+export class ActionWords {
+  readonly #affinityKinds = new Map<string, number>();
+  #next = FIRST_AFFINITY_KIND;
+
+  word(action: Action): number {
+    return (WORD | (this.#kind(action) << 16) | action.count) >>> 0;
+  }
+
+  /** The action of a word this object has numbered or learned; null for the policy-Local words and unknown ones. */
+  action(word: number): Action | null {
+    const kind = wordKind(word);
+    const prefix = PREFIXES.find((p) => KINDS[p] === kind);
+    if (prefix) return { prefix, count: wordCount(word), affinitySeconds: null };
+    for (const [name, number] of this.#affinityKinds) {
+      if (number === kind) return parseChainName(`${name}-${wordCount(word)}`);
+    }
+    return null;
+  }
+
+  #kind({ prefix, affinitySeconds }: Action): number {
+    if (affinitySeconds === null) return KINDS[prefix];
+    const name = `${prefix}-sa${affinitySeconds}`;
+    const known = this.#affinityKinds.get(name);
+    if (known !== undefined) return known;
+    if (this.#next > 0x7fff) throw new RangeError('more than 32,000 different affinity timeouts');
+    this.#affinityKinds.set(name, this.#next);
+    return this.#next++;
+  }
+
+  /** Takes over the number that a chain with affinity has in the kernel; ignores what it did not write itself. */
+  learn(word: number, chain: string): void {
+    const action = parseChainName(chain);
+    const kind = wordKind(word);
+    if (!action || action.affinitySeconds === null || kind < FIRST_AFFINITY_KIND) return;
+    this.#affinityKinds.set(`${action.prefix}-sa${action.affinitySeconds}`, kind);
+    this.#next = Math.max(this.#next, kind + 1);
+  }
+}

@@ -1,0 +1,50 @@
+// The whole table of a family as it shall be: fixed chains, action chains, and all elements.
+import { ipBytes } from '../../native/ip.ts';
+import type { Element } from '../../native/nftables/batch.ts';
+import type { NodeSettings } from '../service-plan.ts';
+import type { Action } from './actions.ts';
+import type { Elements } from './changes.ts';
+import { actionChain, fixedChains, type Rule } from './rules.ts';
+import type { SetName } from './schema.ts';
+import { POLICY_LOCAL_ACTIONS, type ServiceTable } from './service-table.ts';
+import type { DesiredTable } from './table-plan.ts';
+
+const upTo = (count: number, prefixes: readonly Action['prefix'][]): Action[] =>
+  prefixes.flatMap((prefix) =>
+    Array.from({ length: count }, (_, i) => ({ prefix, count: i + 1, affinitySeconds: null })),
+  );
+
+/** Chains that exist from the start, so that scaling a Service rarely needs a transaction for a new chain. */
+export const STANDING_ACTIONS: readonly Action[] = [
+  ...upTo(16, ['lb', 'np-lb']),
+  ...upTo(8, ['mq', 'np-mq']),
+  ...upTo(4, ['ll', 'np-ll']),
+];
+
+const keyed = (elements: Iterable<Element>): Map<string, Element> => new Map([...elements].map((e) => [e.key, e]));
+
+/** Addresses that accept node ports; empty when every local address does. */
+export function nodePortElements(settings: NodeSettings, family: ServiceTable['family']): Map<string, Element> {
+  const accepted = settings.families[family]?.nodePortAddresses ?? 'all';
+  return keyed(accepted === 'all' ? [] : accepted.map((ip) => ({ key: ipBytes(ip)! })));
+}
+
+/** Chains with their rules. */
+export function desiredChains(settings: NodeSettings, table: ServiceTable): Map<string, readonly Rule[]> {
+  const chains = new Map<string, readonly Rule[]>(fixedChains(table.family, settings));
+  for (const [name, action] of table.actions) chains.set(name, actionChain(table.family, settings, action));
+  return chains;
+}
+
+/** Also makes the table have the standing actions and those its Services use. */
+export function desiredTable(settings: NodeSettings, table: ServiceTable): DesiredTable {
+  const elements: Elements = new Map<SetName, Map<string, Element>>();
+  table.render(elements);
+  table.haveActions(STANDING_ACTIONS);
+  table.haveActions(table.missingActions(elements));
+  const actions = table.actionElements(table.actions.values());
+  elements.set('actions', keyed([...POLICY_LOCAL_ACTIONS, ...actions]));
+  elements.set('local-actions', keyed(actions));
+  elements.set('nodeport-ips', nodePortElements(settings, table.family));
+  return { family: table.family, chains: desiredChains(settings, table), elements };
+}

@@ -1,0 +1,335 @@
+// Talks to nf_tables: commits batches, reads tables, chains, rules, sets and elements back.
+import { FAMILIES, type Family } from '../ip.ts';
+import { type Acknowledgement, decodeAcknowledgement, errnoName, NetlinkError } from '../netlink/error.ts';
+import {
+  Attributes,
+  eachAttribute,
+  type Message,
+  MessageWriter,
+  messages,
+  NLM_F_ACK,
+  NLM_F_DUMP,
+  NLM_F_REQUEST,
+  NLMSG_ERROR,
+} from '../netlink/message.ts';
+import { NETLINK_NETFILTER, NetlinkSocket } from '../netlink/socket.ts';
+import { Batch, commentText, type Element } from './batch.ts';
+import { NFNL_SUBSYS_NFTABLES, NFPROTO, NFT_MSG, nfgenmsg } from './constants.ts';
+import { type Expression, readExpressions } from './expression.ts';
+
+const MiB = 1 << 20;
+/** Batches above this size are written from a thread of the pool, so that the event loop stays free. */
+const ASYNC_BYTES = MiB;
+
+export interface Refusal {
+  readonly errno: number;
+  readonly code: string;
+  /** What was refused, in words: object and the kernel's text. */
+  readonly message: string;
+  readonly family: Family | null;
+  /** Set and key of the element at fault, when the kernel says. */
+  readonly set: string | null;
+  readonly key: string | null;
+}
+
+export type CommitResult =
+  | { readonly outcome: 'committed' }
+  | { readonly outcome: 'refused'; readonly refusals: readonly Refusal[] }
+  /** No or not all replies arrived: compare the generation. */
+  | { readonly outcome: 'unknown' };
+
+export interface KernelChain {
+  readonly name: string;
+  /** hook, priority, type as `type:hook:priority`, or '' for a regular chain. */
+  readonly base: string;
+}
+
+export interface KernelSet {
+  readonly name: string;
+  readonly flags: number;
+  readonly keyType: number;
+  readonly keyLength: number;
+  readonly dataType: number | undefined;
+  readonly dataLength: number | undefined;
+  readonly userdata: string;
+}
+
+/** The table changed while it was being read. */
+export class InterruptedDump extends Error {
+  constructor() {
+    super('nf_tables changed while it was being read');
+    this.name = 'InterruptedDump';
+  }
+}
+
+export class NftConnection {
+  readonly socket: NetlinkSocket;
+  readonly #writer = new MessageWriter(64 * 1024);
+  readonly #request = new MessageWriter(64 * 1024);
+
+  constructor() {
+    this.socket = new NetlinkSocket({
+      protocol: NETLINK_NETFILTER,
+      sendBuffer: 64 * MiB,
+      receiveBuffer: 16 * MiB,
+    });
+  }
+
+  close(): void {
+    this.socket.close();
+  }
+
+  /** Begins a batch. Only one may be under construction or in flight at a time. */
+  batch(table: string, generation?: number): Batch {
+    return new Batch({ writer: this.#writer, nextSeq: () => this.socket.nextSeq(), table, generation });
+  }
+
+  /** Sends a batch and waits for the verdict of the kernel. An empty batch is committed without sending. */
+  async commit(batch: Batch): Promise<CommitResult> {
+    if (batch.empty) return { outcome: 'committed' };
+    const bytes = batch.finish();
+    if (bytes.length > ASYNC_BYTES) await this.socket.sendAsync(bytes);
+    else this.socket.send(bytes);
+    return this.#verdict(batch);
+  }
+
+  #verdict(batch: Batch): CommitResult {
+    const last = batch.subjects.at(-1)!.seq;
+    const refusals: Refusal[] = [];
+    for (;;) {
+      let datagram: Buffer | null;
+      try {
+        datagram = this.socket.receive();
+      } catch (error) {
+        if (error instanceof NetlinkError && error.code === 'ENOBUFS') return { outcome: 'unknown' };
+        throw error;
+      }
+      if (datagram === null) return { outcome: 'unknown' };
+      for (const message of messages(datagram)) {
+        if (message.type !== NLMSG_ERROR || message.seq < batch.beginSeq) continue;
+        const ack = decodeAcknowledgement(message);
+        if (ack.errno !== 0) refusals.push(this.#refusal(batch, ack));
+        // Replies come in the order of the messages; a refused commit answers for BATCH_BEGIN, first.
+        if (ack.seq === batch.beginSeq || ack.seq >= last) {
+          return refusals.length > 0 ? { outcome: 'refused', refusals } : { outcome: 'committed' };
+        }
+      }
+    }
+  }
+
+  #refusal(batch: Batch, ack: Acknowledgement): Refusal {
+    const subject = batch.subjects.find((s) => s.seq === ack.seq) ?? null;
+    const key = subject && ack.offset !== null ? batch.elementKeyAt(subject, ack.offset) : null;
+    const what = subject ? `${subject.family} ${subject.what}` : 'the transaction';
+    return {
+      errno: ack.errno,
+      code: errnoName(ack.errno),
+      message: `${what}: ${errnoName(ack.errno)}${ack.text ? ` (${ack.text})` : ''}`,
+      family: subject?.family ?? null,
+      set: subject?.set ?? null,
+      key,
+    };
+  }
+
+  /** The generation of the ruleset of this network namespace; every commit that changes something adds 1. */
+  generation(): number {
+    let generation: number | undefined;
+    this.#ask(
+      'get generation',
+      NFT_MSG.getGen,
+      NLM_F_ACK,
+      0,
+      () => {},
+      (m) => {
+        generation = new Attributes(m.buffer, m.start + 4, m.end).u32(1);
+      },
+    );
+    if (generation === undefined) throw new NetlinkError('get generation', 5);
+    return generation;
+  }
+
+  /** Names and userdata of all tables of the two families. */
+  tables(): { family: Family; name: string; userdata: string }[] {
+    const out: { family: Family; name: string; userdata: string }[] = [];
+    for (const family of FAMILIES) {
+      this.#dump(
+        'list tables',
+        NFT_MSG.getTable,
+        family,
+        () => {},
+        (a) => {
+          out.push({ family, name: a.text(1) ?? '', userdata: a.bytes(6) ?? '' });
+        },
+      );
+    }
+    return out;
+  }
+
+  chains(family: Family, table: string): KernelChain[] {
+    const out: KernelChain[] = [];
+    this.#dump(
+      'list chains',
+      NFT_MSG.getChain,
+      family,
+      () => {},
+      (a) => {
+        if (a.text(1) !== table) return;
+        const hook = a.nested(4);
+        const base = hook ? `${a.text(7)}:${hook.u32(1)}:${(hook.u32(2) ?? 0) | 0}` : '';
+        out.push({ name: a.text(3) ?? '', base });
+      },
+    );
+    return out;
+  }
+
+  /** Rules by chain, in order. */
+  rules(family: Family, table: string): Map<string, Expression[][]> {
+    const out = new Map<string, Expression[][]>();
+    const select = (w: MessageWriter): void => w.attrString(1, table);
+    this.#dump('list rules', NFT_MSG.getRule, family, select, (a) => {
+      if (a.text(1) !== table) return;
+      const chain = a.text(2) ?? '';
+      const at = a.range(4);
+      const rules = out.get(chain) ?? [];
+      if (rules.length === 0) out.set(chain, rules);
+      rules.push(at ? readExpressions(a.buffer, at[0], at[1]) : []);
+    });
+    return out;
+  }
+
+  sets(family: Family, table: string): KernelSet[] {
+    const out: KernelSet[] = [];
+    const select = (w: MessageWriter): void => w.attrString(1, table);
+    this.#dump('list sets', NFT_MSG.getSet, family, select, (a) => {
+      if (a.text(1) !== table) return;
+      out.push({
+        name: a.text(2) ?? '',
+        flags: a.u32(3) ?? 0,
+        keyType: a.u32(4) ?? 0,
+        keyLength: a.u32(5) ?? 0,
+        dataType: a.u32(6),
+        dataLength: a.u32(7),
+        userdata: a.bytes(13) ?? '',
+      });
+    });
+    return out;
+  }
+
+  /**
+   * Calls `visit` for each element of a set.
+   * Element dumps carry no interrupted flag; each message names the low bits of the generation it was made in instead.
+   * @throws InterruptedDump when that is not `generation`.
+   */
+  elements(family: Family, table: string, set: string, generation: number, visit: (element: Element) => void): void {
+    const seq = this.#start(NFT_MSG.getSetElem, NLM_F_DUMP, family);
+    this.#request.attrString(1, table);
+    this.#request.attrString(2, set);
+    this.#request.endMessage();
+    let interrupted = false;
+    const consistent = this.socket.dump(`list elements of ${set}`, this.#request.bytes(), seq, (message) => {
+      if (message.buffer.readUInt16BE(message.start + 2) !== (generation & 0xffff)) interrupted = true;
+      visitElements(message, visit);
+    });
+    if (!consistent || interrupted) throw new InterruptedDump();
+  }
+
+  /** Reads the elements with these keys, one request per 400 keys. @returns false when one of them is missing. */
+  elementsByKey(
+    family: Family,
+    table: string,
+    set: string,
+    keys: readonly string[],
+    visit: (e: Element) => void,
+  ): boolean {
+    for (let from = 0; from < keys.length; from += 400) {
+      const seq = this.#start(NFT_MSG.getSetElem, NLM_F_ACK, family);
+      this.#request.attrString(1, table);
+      this.#request.attrString(2, set);
+      const list = this.#request.nest(3);
+      for (const key of keys.slice(from, from + 400)) {
+        const element = this.#request.nest(1);
+        const nest = this.#request.nest(1);
+        this.#request.attr(1, key);
+        this.#request.endNest(nest);
+        this.#request.endNest(element);
+      }
+      this.#request.endNest(list);
+      this.#request.endMessage();
+      try {
+        this.socket.dump(`get elements of ${set}`, this.#request.bytes(), seq, (m) => visitElements(m, visit));
+      } catch (error) {
+        if (error instanceof NetlinkError && error.code === 'ENOENT') return false;
+        throw error;
+      }
+    }
+    return true;
+  }
+
+  #start(type: number, flags: number, family: Family | null): number {
+    this.#request.reset();
+    const seq = this.socket.nextSeq();
+    this.#request.startMessage((NFNL_SUBSYS_NFTABLES << 8) | type, NLM_F_REQUEST | flags, seq);
+    this.#request.raw(nfgenmsg(family === null ? 0 : NFPROTO[family]));
+    return seq;
+  }
+
+  #ask(
+    name: string,
+    type: number,
+    flags: number,
+    family: Family | 0,
+    select: (w: MessageWriter) => void,
+    visit: (m: Message) => void,
+  ): void {
+    const seq = this.#start(type, flags, family === 0 ? null : family);
+    select(this.#request);
+    this.#request.endMessage();
+    if (!this.socket.dump(name, this.#request.bytes(), seq, visit)) throw new InterruptedDump();
+  }
+
+  #dump(
+    name: string,
+    type: number,
+    family: Family,
+    select: (w: MessageWriter) => void,
+    visit: (a: Attributes) => void,
+  ): void {
+    this.#ask(name, type, NLM_F_DUMP, family, select, (m) => visit(new Attributes(m.buffer, m.start + 4, m.end)));
+  }
+}
+
+function visitElements(message: Message, visit: (element: Element) => void): void {
+  const { buffer } = message;
+  eachAttribute(buffer, message.start + 4, message.end, (type, start, end) => {
+    if (type !== 3) return;
+    eachAttribute(buffer, start, end, (_list, from, to) => visit(readElement(buffer, from, to)));
+  });
+}
+
+function readElement(buffer: Buffer, start: number, end: number): Element {
+  let key = '';
+  let keyEnd: string | undefined;
+  let data: string | undefined;
+  let comment: string | undefined;
+  eachAttribute(buffer, start, end, (type, from, to) => {
+    // Keys and data are nested once more: { NFTA_DATA_VALUE: bytes } or { NFTA_DATA_VERDICT: { code, chain } }.
+    if (type === 1) key = buffer.toString('latin1', from + 4, to);
+    else if (type === 10) keyEnd = buffer.toString('latin1', from + 4, to);
+    else if (type === 2) data = readData(buffer, from, to);
+    else if (type === 6) comment = commentText(buffer.toString('latin1', from, to));
+  });
+  return {
+    key,
+    ...(keyEnd !== undefined && { keyEnd }),
+    ...(data !== undefined && { data }),
+    ...(comment !== undefined && { comment }),
+  };
+}
+
+function readData(buffer: Buffer, from: number, to: number): string {
+  const DATA_VERDICT = 2;
+  if ((buffer.readUInt16LE(from + 2) & 0x3fff) !== DATA_VERDICT)
+    return buffer.toString('latin1', from + 4, from + buffer.readUInt16LE(from));
+  const verdict = new Attributes(buffer, from + 4, to);
+  return verdict.text(2) ?? `verdict ${(verdict.u32(1) ?? 0) | 0}`;
+}
