@@ -12,24 +12,30 @@ interface Claimant {
   readonly createdMs: number;
 }
 
-export interface ClaimChanges {
-  /** Services whose plans change: others that gained or lost a frontend, and the Service itself if it shares one. */
-  readonly affected: readonly { readonly service: string; readonly family: Family }[];
-  /** All Services that claim a contested address: their Problems may have changed. */
-  readonly contesting: ReadonlySet<string>;
+/** A Service whose plan changes because of who owns a frontend. */
+export interface Reassigned {
+  /** `namespace/name`. */
+  readonly service: string;
+  readonly family: Family;
 }
 
 export class FrontendClaims {
   readonly #allowExternalIPs: boolean;
   /** Claimants of an address, sorted; a lone one, which is the rule, needs no list. */
   readonly #claims = new Map<string, Claimant | Claimant[]>();
+  /** Contested addresses, and Services that left one, since the last `takeContesting`. */
+  readonly #contested = new Set<string>();
+  readonly #left = new Set<string>();
 
   constructor(options: { allowExternalIPs: boolean }) {
     this.#allowExternalIPs = options.allowExternalIPs;
   }
 
-  /** A Service appeared (`before` null), changed, or went away (`after` null). */
-  replace(before: Service | null, after: Service | null): ClaimChanges {
+  /**
+   * A Service appeared (`before` null), changed, or went away (`after` null). Returns the Services that gained or lost
+   * a frontend by it, the Service itself among them if it shares an address.
+   */
+  replace(before: Service | null, after: Service | null): Reassigned[] {
     const touched = new Map<string, { family: Family; owner: Claimant | undefined; contested: boolean }>();
     const touch = (key: string, family: Family) => {
       if (touched.has(key)) return;
@@ -48,22 +54,33 @@ export class FrontendClaims {
       });
     }
     const self = (before ?? after)?.key;
-    const affected: { service: string; family: Family }[] = [];
-    const contesting = new Set<string>();
+    const out: Reassigned[] = [];
     for (const [key, { family, owner, contested }] of touched) {
-      const claimants = this.#claims.get(key);
-      if (Array.isArray(claimants)) for (const claimant of claimants) contesting.add(claimant.service);
-      else if (contested)
-        for (const service of [owner?.service, claimants?.service, self]) if (service) contesting.add(service);
-      // Among several events between two syncs the Service may end up the same, but no longer own what it did.
-      if (self !== undefined && (contested || Array.isArray(claimants))) affected.push({ service: self, family });
+      const unsettled = contested || Array.isArray(this.#claims.get(key)) || this.#contested.has(key);
+      if (self !== undefined && unsettled) {
+        // Among several events between two syncs the Service may end up the same, but no longer own what it did.
+        out.push({ service: self, family });
+        this.#contested.add(key);
+        this.#left.add(self);
+      }
       const now = this.#owner(key);
       if (owner?.service === now?.service && owner?.portName === now?.portName) continue;
       for (const claimant of [owner, now]) {
-        if (claimant !== undefined && claimant.service !== self) affected.push({ service: claimant.service, family });
+        if (claimant !== undefined && claimant.service !== self) out.push({ service: claimant.service, family });
       }
     }
-    return { affected, contesting };
+    return out;
+  }
+
+  /** The Services whose `conflicts` may have changed since the last call. */
+  takeContesting(): Set<string> {
+    const out = new Set(this.#left);
+    for (const key of this.#contested) {
+      for (const { service } of [this.#claims.get(key) ?? []].flat()) out.add(service);
+    }
+    this.#left.clear();
+    this.#contested.clear();
+    return out;
   }
 
   /** Whether the ServicePort, which must have claimed the frontend, owns it. */
@@ -112,8 +129,14 @@ export class FrontendClaims {
 
   #add(key: string, claimant: Claimant): void {
     const claimants = this.#claims.get(key);
-    if (claimants === undefined) this.#claims.set(key, claimant);
-    else this.#claims.set(key, [claimant].concat(claimants).sort(precedence));
+    if (claimants === undefined) {
+      this.#claims.set(key, claimant);
+      return;
+    }
+    const list = Array.isArray(claimants) ? claimants : [claimants];
+    const at = list.findIndex((other) => precedence(claimant, other) < 0);
+    list.splice(at < 0 ? list.length : at, 0, claimant);
+    this.#claims.set(key, list);
   }
 
   #remove(key: string, { service, portName }: Claimant): void {

@@ -65,7 +65,6 @@ export class State {
   readonly #before = new Map<string, Service | null>();
   /** Services that gained or lost a frontend by what happened to others. */
   readonly #reassigned: Record<Family, Set<string>> = { IPv4: new Set(), IPv6: new Set() };
-  readonly #contesting = new Set<string>();
   /** Changed Services with UDP ports that no conntrack round has looked at. */
   readonly #conntrackDue: Record<Family, Set<string>> = { IPv4: new Set(), IPv6: new Set() };
 
@@ -122,7 +121,7 @@ export class State {
     );
   }
 
-  /** Everything that changed since the last call. */
+  /** Everything that changed since the last call. It is told once: a sync that fails must keep what it did not do. */
   takeChanges(): Changes {
     const slices = this.#slices.takeChanges();
     const services = new Map<string, Family[]>();
@@ -226,24 +225,19 @@ export class State {
     else this.#services.set(key, next);
     if (same) return false;
     if (!this.#before.has(key)) this.#before.set(key, old);
-    const { affected, contesting } = this.#claims.replace(old, next);
-    for (const { service, family } of affected) this.#reassigned[family].add(service);
-    for (const service of contesting) this.#contesting.add(service);
-    return affected.length > 0 || !sameInAllFamilies(old, next);
+    const reassigned = this.#claims.replace(old, next);
+    for (const { service, family } of reassigned) this.#reassigned[family].add(service);
+    return reassigned.length > 0 || !sameInAllFamilies(old, next);
   }
 
   /** Left to `takeChanges`, so that objects arriving in any order name the final owner, and once. */
   #noteConflicts(): void {
-    for (const key of this.#contesting) {
+    for (const key of this.#claims.takeContesting()) {
       const service = this.service(key);
-      if (service === null) continue;
-      this.#problems.set(
-        objectLabel('Service', service.namespace, service.name),
-        'conflict',
-        this.#claims.conflicts(service),
-      );
+      const [namespace = '', name = ''] = key.split('/');
+      const conflicts = service === null ? [] : this.#claims.conflicts(service);
+      this.#problems.set(objectLabel('Service', namespace, name), 'conflict', conflicts);
     }
-    this.#contesting.clear();
   }
 
   #replaceNode(parsed: Parsed<Node>): boolean {
