@@ -155,7 +155,7 @@ function readDocument(file: string, fail: (text: string, cause?: unknown) => nev
 
 function checkedUrl(text: string, field: string): string {
   // A bare host:port means plain http, as kubectl has it.
-  const url = URL.parse(/^[a-z]+:\/\//i.test(text) ? text : `http://${text}`);
+  const url = URL.parse(/^[a-z]+:\//i.test(text) ? text : `http://${text}`);
   if (url === null || !['http:', 'https:'].includes(url.protocol)) {
     throw new KubeConfigError(`${field}: not an http or https URL: "${text}"`);
   }

@@ -1,7 +1,7 @@
 // Finds and reads manifest files, and merges their objects: of several definitions of an object the first file's wins.
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describeError } from '../log.ts';
 import { type ManifestObject, parseManifest } from './manifest-file.ts';
 import { identify, isSelected } from './selection.ts';
@@ -17,6 +17,8 @@ export interface ManifestSet {
   readonly objects: readonly DefinedObject[];
   /** Each begins with the file's name. */
   readonly errors: readonly string[];
+  /** Folders in which a change may matter: those searched, and those of files given by name. */
+  readonly folders: readonly string[];
   /** False while a given path cannot be read and never was. */
   readonly complete: boolean;
 }
@@ -27,14 +29,19 @@ interface LoadedFile {
   readonly errors: readonly string[];
 }
 
+interface Listing {
+  readonly files: readonly string[];
+  readonly folders: readonly string[];
+}
+
 const EXTENSIONS = /\.(ya?ml|json)$/i;
 
 /** Keeps what was read, so that unchanged files are not parsed again and broken ones keep their objects. */
 export class ManifestReader {
   readonly #paths: readonly string[];
   readonly #nodeName: string;
-  /** Files by name below each given path; a path that cannot be listed keeps its entry. */
-  readonly #files = new Map<string, readonly string[]>();
+  /** What is below each given path; a path that cannot be listed keeps its entry. */
+  readonly #files = new Map<string, Listing>();
   #loaded = new Map<string, LoadedFile>();
 
   /** `paths` are files or folders; folders are searched in depth for .yaml, .yml and .json files. */
@@ -53,7 +60,7 @@ export class ManifestReader {
         errors.push(`${path}: ${describeError(err)}`);
       }
     }
-    const names = [...new Set([...this.#files.values()].flat())].sort();
+    const names = [...new Set([...this.#files.values()].flatMap((listing) => listing.files))].sort();
     const loaded = new Map<string, LoadedFile>();
     for (const name of names) {
       const file = await this.#load(name);
@@ -62,7 +69,8 @@ export class ManifestReader {
     }
     this.#loaded = loaded;
     const objects = this.#merge(errors);
-    return { objects, errors, complete: this.#paths.every((path) => this.#files.has(path)) };
+    const folders = [...new Set([...this.#files.values()].flatMap((listing) => listing.folders))];
+    return { objects, errors, folders, complete: this.#paths.every((path) => this.#files.has(path)) };
   }
 
   async #load(name: string): Promise<LoadedFile> {
@@ -99,18 +107,21 @@ export class ManifestReader {
   }
 }
 
-async function listFiles(path: string): Promise<string[]> {
-  const info = await stat(path);
-  if (!info.isDirectory()) return [path];
-  const found: string[] = [];
+async function listFiles(path: string): Promise<Listing> {
+  if (!(await stat(path)).isDirectory()) return { files: [path], folders: [dirname(path)] };
+  const files: string[] = [];
+  const folders = [path];
   for (const entry of await readdir(path, { withFileTypes: true })) {
     // Kubernetes mounts ConfigMaps as links into a folder with a leading dot.
     if (entry.name.startsWith('.')) continue;
     const child = join(path, entry.name);
-    if (entry.isDirectory()) found.push(...(await listFiles(child)));
-    else if (EXTENSIONS.test(entry.name)) found.push(child);
+    if (entry.isDirectory()) {
+      const below = await listFiles(child);
+      files.push(...below.files);
+      folders.push(...below.folders);
+    } else if (EXTENSIONS.test(entry.name)) files.push(child);
   }
-  return found;
+  return { files, folders };
 }
 
 function digestOf(text: string): string {

@@ -1,8 +1,6 @@
 // Files and folders of manifests as a source. They are read at the start and at every change; differences are delivered.
 import { type FSWatcher, watch } from 'node:fs';
-import { stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { describeError, type Log } from '../log.ts';
+import type { Log } from '../log.ts';
 import { KnownObjects } from './known-objects.ts';
 import { ManifestReader } from './manifest-set.ts';
 import { trimMetadata } from './selection.ts';
@@ -92,10 +90,9 @@ export class ManifestsSource implements Source {
   }
 
   async #readOnce(): Promise<void> {
-    // Watching begins before reading, so that no change falls in between.
-    for (const path of this.#options.paths) await this.#watch(path);
-    const { objects, errors, complete } = await this.#reader.read();
+    const { objects, errors, folders, complete } = await this.#reader.read();
     if (this.#stopped) return;
+    this.#watchOnly(folders);
     this.#report(errors);
     if (!complete) return;
     this.#lastHeardMs = this.#timers.wallMs();
@@ -121,24 +118,28 @@ export class ManifestsSource implements Source {
     this.#errors = errors;
   }
 
-  /** Watches a folder in depth; for a file its folder, since a file is often replaced by another of its name. */
-  async #watch(path: string): Promise<void> {
-    if (this.#watchers.has(path)) return;
-    try {
-      const isFolder = (await stat(path)).isDirectory();
-      if (this.#stopped) return;
-      const watcher = watch(isFolder ? path : dirname(path), { recursive: isFolder, persistent: true });
-      watcher.on('change', () => this.#readWithin(DEBOUNCE_MS));
-      watcher.on('error', () => this.#unwatch(path, watcher));
-      watcher.on('close', () => this.#unwatch(path, watcher));
-      this.#watchers.set(path, watcher);
-    } catch (err) {
-      this.#options.log.debug('Path cannot be watched', { path, err: describeError(err) });
+  /**
+   * Watches each folder by itself: Node's recursive watch misses links that are switched, as in mounted ConfigMaps.
+   * A folder that was not watched while it was read is read again.
+   */
+  #watchOnly(folders: readonly string[]): void {
+    for (const [folder, watcher] of this.#watchers) if (!folders.includes(folder)) this.#unwatch(folder, watcher);
+    for (const folder of folders) {
+      if (this.#watchers.has(folder)) continue;
+      try {
+        const watcher = watch(folder);
+        watcher.on('change', () => this.#readWithin(DEBOUNCE_MS));
+        watcher.on('error', () => this.#unwatch(folder, watcher));
+        this.#watchers.set(folder, watcher);
+        this.#readAgain = true;
+      } catch (err) {
+        this.#options.log.debug('Folder cannot be watched', { folder, err });
+      }
     }
   }
 
-  #unwatch(path: string, watcher: FSWatcher): void {
+  #unwatch(folder: string, watcher: FSWatcher): void {
     watcher.close();
-    if (this.#watchers.get(path) === watcher) this.#watchers.delete(path);
+    this.#watchers.delete(folder);
   }
 }

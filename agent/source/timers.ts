@@ -10,7 +10,7 @@ export const systemTimers: Timers = { ...systemClock, random: Math.random };
 
 /** Waits `ms`, or less when the signal is aborted; never rejects. */
 export function sleep(timers: Timers, ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
+  if (signal.aborted || ms <= 0) return Promise.resolve();
   return new Promise((resolve) => {
     const done = () => {
       cancel();

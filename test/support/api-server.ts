@@ -116,7 +116,9 @@ export class TestApiServer {
 
   /** Ends all watches, in order or by cutting the connections. */
   dropWatches(how: 'end' | 'cut' = 'end'): void {
-    for (const { response } of this.#watchers) {
+    const dropped = [...this.#watchers];
+    this.#watchers.clear();
+    for (const { response } of dropped) {
       if (how === 'end') response.end();
       else response.destroy();
     }
