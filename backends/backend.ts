@@ -57,7 +57,9 @@ export interface Backend {
   configure(settings: NodeSettings): Promise<SyncResult>;
   /** Compares the kernel with what was applied and repairs the difference; null when there is none. */
   verify(): Promise<Drift | null>;
-  /** What the kernel holds now, as text in the tool's own format; only one Service's with `service` (`namespace/name`). */
+  /** What was applied, as text in the tool's own format; only one Service's with `service` (`namespace/name`). */
+  dump(service?: string): string;
+  /** What the kernel holds now, as text in the same form. */
   dumpKernel(service?: string): string;
   /** Removes everything of ours, and what kube-proxy left in this mode. @returns what was removed. */
   cleanup(): Promise<string[]>;

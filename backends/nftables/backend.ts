@@ -20,6 +20,7 @@ import { dumpKernel } from './kernel-dump.ts';
 import { probeKernel } from './probe.ts';
 import { type KernelState, readKernel } from './read.ts';
 import { refusedServices } from './refusal.ts';
+import { renderTables } from './render.ts';
 import { TABLE } from './schema.ts';
 import { type PreparedChange, ServiceTable } from './service-table.ts';
 import {
@@ -387,6 +388,10 @@ export class NftablesBackend implements Backend {
   }
 
   // ---- reading, cleaning, ending
+
+  dump(service?: string): string {
+    return renderTables(this.#current, this.#tables.values(), service);
+  }
 
   dumpKernel(service?: string): string {
     return dumpKernel(this.#nft, this.#settings, service);

@@ -115,7 +115,7 @@ export function fieldsText(bytes: string, fields: readonly Field[], family: Fami
         return String(portNumber(value));
       case 'index':
         return String(u32FromHost(value));
-      case 'word':
+      default:
         return wordText(u32FromHost(value));
     }
   });

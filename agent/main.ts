@@ -1,0 +1,61 @@
+#!/usr/bin/env node
+// `kubeplumb`, the agent: command line and configuration in, exit code out.
+import { readFileSync } from 'node:fs';
+import { NftablesBackend } from '../backends/nftables/backend.ts';
+import { loadConfig } from './config/load.ts';
+import { type Config, ConfigError } from './config/types.ts';
+import { createLog, type Log } from './log.ts';
+import { run } from './run.ts';
+import { VERSION } from './version.ts';
+
+async function main(argv: readonly string[]): Promise<number> {
+  const loaded = loadConfig({ argv, readFile: (path) => readFileSync(path, 'utf8') });
+  if (loaded.action === 'help') {
+    process.stdout.write(loaded.text);
+    return 0;
+  }
+  if (loaded.action === 'version') {
+    process.stdout.write(
+      `${loaded.raw ? JSON.stringify({ gitVersion: VERSION, platform: `linux/${process.arch}` }) : `kubeplumb ${VERSION}`}\n`,
+    );
+    return 0;
+  }
+  const { config, warnings } = loaded;
+  const log = createLog({ format: config.logging.format, verbosity: config.logging.verbosity });
+  for (const warning of warnings) log.warn(warning);
+  if (config.cleanup) return cleanup(log);
+  return normalRun(config, log);
+}
+
+async function cleanup(log: Log): Promise<number> {
+  const backend = new NftablesBackend({ events: { drift() {}, condition() {}, error() {} } });
+  try {
+    const removed = await backend.cleanup();
+    log.info('cleaned up', { removed });
+    return 0;
+  } finally {
+    await backend.close();
+  }
+}
+
+async function normalRun(config: Config, log: Log): Promise<number> {
+  const stop = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort());
+  process.on('unhandledRejection', (err) => {
+    log.error('unhandled rejection', { err });
+    process.exit(1);
+  });
+  log.info('kubeplumb starts', { version: VERSION, mode: config.mode });
+  await run({ config, log, stop: stop.signal });
+  return 0;
+}
+
+main(process.argv.slice(2)).then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    const lines =
+      error instanceof ConfigError ? error.problems : [error instanceof Error ? error.message : String(error)];
+    for (const line of lines) process.stderr.write(`kubeplumb: ${line}\n`);
+    process.exit(1);
+  },
+);

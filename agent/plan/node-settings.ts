@@ -1,0 +1,52 @@
+// What a backend must know of this node: detectors, node-port addresses, ServiceCIDRs (S-50, S-64, S-65, S-77).
+import type { DetectLocal, FamilySettings, NodeSettings } from '../../backends/service-plan.ts';
+import { type Family, parseCidr } from '../../native/ip.ts';
+import type { Config } from '../config/types.ts';
+import { nodePortAddresses } from './nodeport-addresses.ts';
+
+export interface NodeSettingsOptions {
+  readonly config: Config;
+  readonly families: readonly Family[];
+  /** Node.spec.podCIDRs as of the start (P-12). */
+  readonly podCidrs: readonly string[];
+  /** Node-port CIDRs, `primary` resolved (S-51). */
+  readonly nodePortCidrs: readonly string[];
+  readonly interfaces: readonly { readonly name: string; readonly addresses: readonly string[] }[];
+  readonly serviceCidrs: (family: Family) => readonly string[];
+}
+
+export function nodeSettings(options: NodeSettingsOptions): NodeSettings {
+  const { config } = options;
+  const families: Partial<Record<Family, FamilySettings>> = {};
+  for (const family of options.families) {
+    families[family] = {
+      detectLocal: detectLocal(options, family),
+      nodePortAddresses: nodePortAddresses({
+        mode: config.mode,
+        family,
+        setting: options.nodePortCidrs,
+        interfaces: options.interfaces,
+      }).served,
+      serviceCidrs: options.serviceCidrs(family),
+    };
+  }
+  return { masqueradeAll: config.masqueradeAll, masqueradeBit: config.masqueradeBit, families };
+}
+
+/** S-64; null when the mode has nothing for this family (S-65). */
+function detectLocal({ config, podCidrs }: NodeSettingsOptions, family: Family): DetectLocal | null {
+  const first = (cidrs: readonly string[]): DetectLocal | null => {
+    const cidr = cidrs.map(parseCidr).find((c) => c?.family === family);
+    return cidr ? { by: 'cidr', cidr: cidr.text } : null;
+  };
+  switch (config.detectLocalMode) {
+    case 'ClusterCIDR':
+      return first(config.clusterCidrs);
+    case 'NodeCIDR':
+      return first(podCidrs);
+    case 'BridgeInterface':
+      return { by: 'interface', name: config.bridgeInterface };
+    case 'InterfaceNamePrefix':
+      return { by: 'interfacePrefix', prefix: config.interfaceNamePrefix };
+  }
+}

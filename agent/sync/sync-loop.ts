@@ -1,0 +1,221 @@
+// The loop: objects arrive in the state, changes are gathered, planned and given to the backend; what fails is kept and
+// tried again. Nothing reaches the kernel before every source has told all it has.
+import { type Backend, noCounts, type RefusedService, type SyncCounts } from '../../backends/backend.ts';
+import type { NodeSettings, PlanChange } from '../../backends/service-plan.ts';
+import type { Family } from '../../native/ip.ts';
+import type { Log } from '../log.ts';
+import { healthCheckPort } from '../plan/health-check-ports.ts';
+import type { ProxyHealth } from '../serve/proxy-health.ts';
+import type { ServiceHealthServers } from '../serve/service-health.ts';
+import type { Changes, State } from '../state/state.ts';
+import { BoundedRunner, doubling } from './bounded-runner.ts';
+import { type Clock, systemClock } from './clock.ts';
+import type { ConntrackCleaner } from './conntrack-cleaner.ts';
+import type { Planner } from './planner.ts';
+
+export interface SyncLoopOptions {
+  readonly state: State;
+  readonly backend: Backend;
+  readonly health: ProxyHealth;
+  readonly serviceHealth: ServiceHealthServers;
+  readonly conntrack: ConntrackCleaner;
+  readonly planner: Planner;
+  readonly families: readonly Family[];
+  /** Settings of the node as of now; called when a sync may have to change them. */
+  readonly settings: () => NodeSettings;
+  readonly minSyncMs: number;
+  readonly syncPeriodMs: number;
+  readonly log: Log;
+  readonly clock?: Clock;
+  /** Told after each successful sync. */
+  readonly onSynced?: () => void;
+}
+
+/** What the loop has done, for status and metrics. Times are milliseconds since the epoch. */
+export interface SyncReport {
+  started: boolean;
+  syncs: number;
+  failures: number;
+  lastSyncMs: number | null;
+  lastDurationMs: number | null;
+  firstDurationMs: number | null;
+  lastError: string | null;
+  counts: SyncCounts;
+  refused: readonly RefusedService[];
+}
+
+const FIRST_RETRY_MS = 1000;
+const LONGEST_QUIET_MS = 3_600_000;
+
+/** Some Services could not be applied; all others were. */
+class ServicesRefused extends Error {}
+
+export class SyncLoop {
+  readonly #options: SyncLoopOptions;
+  readonly #clock: Clock;
+  readonly #runner: BoundedRunner;
+  /** Services whose last change has not reached the kernel. */
+  readonly #unapplied = new Map<string, Set<Family>>();
+  #refused = new Map<string, RefusedService>();
+  #settingsChanged = false;
+  readonly report: SyncReport = {
+    started: false,
+    syncs: 0,
+    failures: 0,
+    lastSyncMs: null,
+    lastDurationMs: null,
+    firstDurationMs: null,
+    lastError: null,
+    counts: noCounts(),
+    refused: [],
+  };
+
+  constructor(options: SyncLoopOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#runner = new BoundedRunner({
+      run: () => this.#run(),
+      minMs: options.minSyncMs,
+      retryMs: options.syncPeriodMs,
+      maxMs: LONGEST_QUIET_MS,
+      backoffMs: doubling(FIRST_RETRY_MS),
+      onError: (error, failures) => this.#failed(error, failures),
+      clock: this.#clock,
+    });
+  }
+
+  /** Begins with a first sync of everything. Call it once all sources are complete. */
+  start(): void {
+    for (const family of this.#options.families) this.#options.health.loopStarted(family);
+    this.request();
+    this.#runner.start();
+  }
+
+  /** Something changed. */
+  request(): void {
+    for (const family of this.#options.families) this.#options.health.syncRequested(family);
+    this.#runner.request();
+  }
+
+  /** Addresses of the node changed. */
+  settingsChanged(): void {
+    this.#settingsChanged = true;
+    this.request();
+  }
+
+  stop(): Promise<void> {
+    return this.#runner.stop();
+  }
+
+  async #run(): Promise<void> {
+    const { report } = this;
+    const began = this.#clock.monotonicMs();
+    const changes = this.#options.state.takeChanges();
+    const first = !report.started;
+    for (const [service, families] of changes.services) this.#keep(service, families);
+    if (changes.zoneChanged && !first) {
+      for (const service of this.#options.state.serviceKeys()) this.#keep(service, this.#options.families);
+    }
+    if (changes.serviceCidrsChanged) this.#settingsChanged = true;
+    const work = new Map([...this.#unapplied].map(([service, families]) => [service, [...families]]));
+    const refused = first ? await this.#startBackend() : await this.#applyChanges(work);
+    this.#unapplied.clear();
+    this.#noteRefused(refused);
+    this.#reportHealth(first ? this.#everything() : work);
+    await this.#options.serviceHealth.apply();
+    report.syncs++;
+    report.lastSyncMs = this.#clock.wallMs();
+    report.lastDurationMs = this.#clock.monotonicMs() - began;
+    report.firstDurationMs ??= report.lastDurationMs;
+    for (const family of this.#options.families) this.#options.health.syncSucceeded(family);
+    this.#options.onSynced?.();
+    this.#cleanConntrack(changes, first);
+    if (this.#refused.size > 0)
+      throw new ServicesRefused([...this.#refused.values()].map((r) => `${r.service}: ${r.message}`).join('; '));
+    report.lastError = null;
+  }
+
+  async #startBackend(): Promise<readonly RefusedService[]> {
+    const { backend, planner, settings, log } = this.#options;
+    const plans = await planner.all();
+    this.#settingsChanged = false;
+    const began = this.#clock.monotonicMs();
+    const { counts, refused } = await backend.start(settings(), plans);
+    this.report.started = true;
+    this.#count(counts);
+    const ms = Math.round(this.#clock.monotonicMs() - began);
+    log.info('rules are in place', { services: plans.length, ...counts, ms });
+    return refused;
+  }
+
+  async #applyChanges(work: ReadonlyMap<string, readonly Family[]>): Promise<readonly RefusedService[]> {
+    const { backend, planner, settings, log } = this.#options;
+    if (this.#settingsChanged) {
+      const { counts } = await backend.configure(settings());
+      this.#settingsChanged = false;
+      this.#count(counts);
+      if (counts.transactions > 0) log.info('settings of the node changed', { ...counts });
+    }
+    const changes: PlanChange[] = await planner.changes(work);
+    const { counts, refused } = await backend.sync(changes);
+    this.#count(counts);
+    log.debug('synced', { services: work.size, ...counts });
+    return refused;
+  }
+
+  #everything(): Map<string, readonly Family[]> {
+    return new Map([...this.#options.state.serviceKeys()].map((key) => [key, this.#options.families]));
+  }
+
+  #keep(service: string, families: readonly Family[]): void {
+    let kept = this.#unapplied.get(service);
+    if (!kept) this.#unapplied.set(service, (kept = new Set()));
+    for (const family of families) kept.add(family);
+  }
+
+  #count(counts: SyncCounts): void {
+    const total = this.report.counts;
+    for (const key of Object.keys(total) as (keyof SyncCounts)[]) total[key] += counts[key];
+  }
+
+  /** Refused Services stay due; each is logged once for each reason. */
+  #noteRefused(refused: readonly RefusedService[]): void {
+    const next = new Map(refused.map((r) => [`${r.family} ${r.service}`, r]));
+    for (const [key, { service, family, message }] of next) {
+      this.#keep(service, [family]);
+      if (this.#refused.get(key)?.message === message) continue;
+      this.#options.log.error('the kernel refused a Service; all others are in place', {
+        service,
+        family,
+        reason: message,
+      });
+    }
+    this.#refused = next;
+    this.report.refused = [...next.values()];
+  }
+
+  #reportHealth(work: ReadonlyMap<string, readonly Family[]>): void {
+    const { state, serviceHealth } = this.#options;
+    for (const [key, families] of work) {
+      for (const family of families) {
+        const port = healthCheckPort({ service: state.service(key), family, slices: state.slices(key, family) });
+        serviceHealth.set(key, family, port);
+      }
+    }
+  }
+
+  /** After a start all Services take part: endpoints may have changed while the agent was down (S-80). */
+  #cleanConntrack(changes: Changes, first: boolean): void {
+    for (const family of this.#options.families) {
+      const services = first ? this.#options.state.serviceKeys() : changes.conntrack[family];
+      if (services) this.#options.conntrack.clean(family, services);
+    }
+  }
+
+  #failed(error: unknown, failures: number): void {
+    const { log } = this.#options;
+    this.report.failures++;
+    this.report.lastError = error instanceof Error ? error.message : String(error);
+    if (!(error instanceof ServicesRefused)) log.error('sync failed; it will be tried again', { failures, err: error });
+  }
+}

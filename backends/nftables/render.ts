@@ -1,0 +1,39 @@
+// The table as text from memory: what a running backend has applied, or what plans would lead to, without a kernel.
+import { FAMILIES } from '../../native/ip.ts';
+import type { NodeSettings, ServicePlan } from '../service-plan.ts';
+import type { Elements } from './changes.ts';
+import { desiredTable } from './desired.ts';
+import { frontendKeyLength } from './elements.ts';
+import { ServiceTable } from './service-table.ts';
+import { chainTexts, serviceFilter, tableText } from './text.ts';
+
+/** Text of these tables; only what concerns one Service with `service` (`namespace/name`). */
+export function renderTables(settings: NodeSettings, tables: Iterable<ServiceTable>, service?: string): string {
+  const parts: string[] = [];
+  for (const table of tables) {
+    const desired = desiredTable(settings, table);
+    const view = { family: table.family, chains: chainTexts(desired.chains), elements: desired.elements };
+    const include =
+      service === undefined ? undefined : serviceFilter(service, desired.elements, frontendKeyLength(table.family));
+    parts.push(tableText(view, include));
+  }
+  return parts.join('\n');
+}
+
+/** Tables that a first start with these plans would lead to. */
+export function tablesOf(settings: NodeSettings, plans: readonly ServicePlan[]): ServiceTable[] {
+  const nothing: Elements = new Map();
+  return FAMILIES.filter((family) => settings.families[family]).map((family) => {
+    const table = new ServiceTable(family);
+    table.adopt(
+      plans.filter((plan) => plan.family === family),
+      nothing,
+    );
+    return table;
+  });
+}
+
+/** The rules for these plans as `nft list table` prints them; needs no privileges. */
+export function renderPlans(settings: NodeSettings, plans: readonly ServicePlan[], service?: string): string {
+  return renderTables(settings, tablesOf(settings, plans), service);
+}
