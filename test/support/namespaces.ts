@@ -162,17 +162,3 @@ export async function namespacesMissing(programs: readonly string[] = ['ip', 'nf
   }
   return runInside();
 }
-
-interface Skippable {
-  plan(n: number, comment?: string): void;
-}
-
-/**
- * As namespacesMissing, for a test file as a whole: skips it aloud with the reason.
- * `if (!(await requireNamespaces(t))) process.exit(0);`, or guard the tests with the answer.
- */
-export async function requireNamespaces(t: Skippable, programs?: readonly string[]): Promise<boolean> {
-  const reason = await namespacesMissing(programs);
-  if (reason !== null) t.plan(0, reason);
-  return reason === null;
-}

@@ -185,7 +185,7 @@ function check(specs: readonly HostSpec[]): void {
   }
 }
 
-/** Creates the network; one at a time in a process. Call requireNamespaces first. */
+/** Creates the network; one at a time in a process. Await namespacesMissing first. */
 export async function createNetwork(options: NetworkOptions = {}): Promise<Network> {
   const pods = options.pods ?? [];
   const clients = options.clients ?? [];
