@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // `kubeplumb`, the agent: command line and configuration in, exit code out.
-import { readFileSync } from 'node:fs';
-import { NftablesBackend } from '../backends/nftables/backend.ts';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createBackend } from './backend.ts';
+import { documentText } from './config/document-text.ts';
 import { loadConfig } from './config/load.ts';
 import { type Config, ConfigError } from './config/types.ts';
 import { createLog, type Log } from './log.ts';
@@ -23,12 +24,18 @@ async function main(argv: readonly string[]): Promise<number> {
   const { config, warnings } = loaded;
   const log = createLog({ format: config.logging.format, verbosity: config.logging.verbosity });
   for (const warning of warnings) log.warn(warning);
+  if (config.writeConfigTo !== null) {
+    writeFileSync(config.writeConfigTo, documentText(config.document));
+    log.info('wrote the effective configuration', { file: config.writeConfigTo });
+    return 0;
+  }
   if (config.cleanup) return cleanup(log);
+  if (config.initOnly) throw new Error('--init-only does not exist yet');
   return normalRun(config, log);
 }
 
 async function cleanup(log: Log): Promise<number> {
-  const backend = new NftablesBackend({ events: { drift() {}, condition() {}, error() {} } });
+  const backend = createBackend('nftables', { drift() {}, condition() {}, error() {} });
   try {
     const removed = await backend.cleanup();
     log.info('cleaned up', { removed });

@@ -1,7 +1,7 @@
 // A normal run of the agent (P-1): sources → state → loop → backend, with its health servers, until it is told to stop.
 import { hostname } from 'node:os';
-import type { Backend, Drift } from '../backends/backend.ts';
-import { NftablesBackend } from '../backends/nftables/backend.ts';
+import type { BackendEvents, Drift } from '../backends/backend.ts';
+import { createBackend } from './backend.ts';
 import { parseBindAddress } from './config/bind-address.ts';
 import { nodeName } from './config/node-name.ts';
 import type { Config } from './config/types.ts';
@@ -63,7 +63,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
   const health = new ProxyHealth({ syncPeriodMs: config.syncPeriodMs });
   const conditions = new Map<string, string>();
   const repairs: Repairs = { count: 0, last: null };
-  const backend = createBackend(config, log, conditions, repairs);
+  const backend = createBackend(config.mode, backendEvents(log, conditions, repairs));
   await backend.probe();
 
   let loop: SyncLoop | null = null;
@@ -164,31 +164,27 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
   }
 }
 
-export function createBackend(config: Config, log: Log, conditions: Map<string, string>, repairs: Repairs): Backend {
-  if (config.mode !== 'nftables') {
-    throw new Error(`mode ${config.mode} does not exist yet: use --proxy-mode=nftables, or mode: nftables in the file`);
-  }
-  return new NftablesBackend({
-    events: {
-      drift(drift) {
-        repairs.count++;
-        repairs.last = { ...drift, atMs: Date.now() };
-        log.warn('rules were changed by somebody else and have been repaired', {
-          found: drift.description,
-          by: drift.culprit ?? undefined,
-          ...drift.counts,
-        });
-      },
-      condition(name, message) {
-        if (message === null) conditions.delete(name);
-        else conditions.set(name, message);
-        if (message !== null) log.warn(message, { condition: name });
-      },
-      error(message, err) {
-        log.error(message, { err });
-      },
+/** What a backend reports between syncs goes to the log and into the status. */
+function backendEvents(log: Log, conditions: Map<string, string>, repairs: Repairs): BackendEvents {
+  return {
+    drift(drift) {
+      repairs.count++;
+      repairs.last = { ...drift, atMs: Date.now() };
+      log.warn('rules were changed by somebody else and have been repaired', {
+        found: drift.description,
+        by: drift.culprit ?? undefined,
+        ...drift.counts,
+      });
     },
-  });
+    condition(name, message) {
+      if (message === null) conditions.delete(name);
+      else conditions.set(name, message);
+      if (message !== null) log.warn(message, { condition: name });
+    },
+    error(message, err) {
+      log.error(message, { err });
+    },
+  };
 }
 
 function startHealthServer(config: Config, health: ProxyHealth, log: Log): HealthServer | null {

@@ -4,7 +4,14 @@ import { Attributes, HEADER_LENGTH, type Message, NLM_F_ACK_TLVS } from './messa
 
 const NLMSGERR_ATTR_MSG = 1;
 const NLMSGERR_ATTR_OFFS = 2;
-const EXTRA_NAMES: Record<number, string> = { 105: 'ENOBUFS', 85: 'ERESTART', 95: 'EOPNOTSUPP', 61: 'ENODATA' };
+// Codes whose name Node lacks or gives two of.
+const EXTRA_NAMES: Record<number, string> = {
+  11: 'EAGAIN',
+  105: 'ENOBUFS',
+  85: 'ERESTART',
+  95: 'EOPNOTSUPP',
+  61: 'ENODATA',
+};
 
 const names = new Map<number, string>(Object.entries(constants.errno).map(([name, code]) => [code, name]));
 for (const [code, name] of Object.entries(EXTRA_NAMES)) names.set(Number(code), name);
