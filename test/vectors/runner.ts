@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { KindModule, Vector, VectorFile } from './vector.ts';
+import type { KindModule, NotTested, Vector, VectorFile } from './vector.ts';
 
 const MECHANISM = 'fixes a mechanism, not a behaviour';
 const NO_MODE = 'iptables/IPVS mode does not exist yet';
@@ -26,6 +26,8 @@ export interface VectorResult {
   readonly outcome: 'passed' | 'failed' | 'skipped';
   /** Why it was skipped or what failed; '' when passed. */
   readonly reason: string;
+  /** Expectations about other modes than nftables. */
+  readonly notTested: NotTested;
 }
 
 /** Reads a vector file. Throws when it is none. */
@@ -44,14 +46,14 @@ export async function vectorFiles(folder: string): Promise<string[]> {
 /** Never throws: an unknown kind and a broken module are failures of the vector. */
 export async function runVector(vector: Vector): Promise<VectorResult> {
   const skip = Object.hasOwn(SKIPPED, vector.kind) ? SKIPPED[vector.kind] : undefined;
-  if (skip !== undefined) return { vector, outcome: 'skipped', reason: skip };
+  if (skip !== undefined) return { vector, outcome: 'skipped', reason: skip, notTested: {} };
   try {
     const module = new URL(`kinds/${vector.kind}.ts`, import.meta.url);
     if (!/^[a-z-]+$/.test(vector.kind) || !existsSync(module)) throw new Error(`unknown kind ${vector.kind}`);
     const kind: KindModule = await import(module.href);
-    await kind.run(vector);
-    return { vector, outcome: 'passed', reason: '' };
+    const notTested = (await kind.run(vector)) ?? {};
+    return { vector, outcome: 'passed', reason: '', notTested };
   } catch (error) {
-    return { vector, outcome: 'failed', reason: error instanceof Error ? error.message : String(error) };
+    return { vector, outcome: 'failed', reason: error instanceof Error ? error.message : String(error), notTested: {} };
   }
 }
