@@ -1,7 +1,8 @@
 // Requests to one API server over one pool of kept-alive connections. A server that speaks HTTP/2 gets a single connection.
-import { Agent, type Dispatcher, request } from 'undici';
+import { Agent, type Dispatcher, ProxyAgent, request } from 'undici';
 import { CredentialReader, type TlsSettings } from './credentials.ts';
 import { type AccessOptions, loadAccess } from './kube-config.ts';
+import { proxyUrlFor } from './proxy-url.ts';
 import { isRecord } from './selection.ts';
 
 export { KubeConfigError } from './kube-config.ts';
@@ -64,7 +65,8 @@ export class KubeClient {
   readonly server: string;
   readonly #credentials: CredentialReader;
   readonly #userAgent: string;
-  #agent: Agent | null = null;
+  readonly #proxyUrl: string | null;
+  #agent: Agent | ProxyAgent | null = null;
   #agentKey = '';
 
   /** Throws KubeConfigError. Nothing is connected yet. */
@@ -72,6 +74,7 @@ export class KubeClient {
     const access = loadAccess(options);
     this.server = access.cluster.server;
     this.#credentials = new CredentialReader(access);
+    this.#proxyUrl = proxyUrlFor(new URL(this.server), access.cluster.proxyUrl, options.env ?? process.env);
     this.#userAgent = options.userAgent ?? 'kubeplumb';
   }
 
@@ -106,12 +109,12 @@ export class KubeClient {
     if (this.#agent === null || key !== this.#agentKey) {
       void this.#agent?.close();
       this.#agentKey = key;
-      this.#agent = new Agent({
-        connect: { ...tls, timeout: CONNECT_TIMEOUT_MS, keepAlive: true, keepAliveInitialDelay: TCP_KEEP_ALIVE_MS },
-        allowH2: true,
-        headersTimeout: 0,
-        bodyTimeout: 0,
-      });
+      const connect = { timeout: CONNECT_TIMEOUT_MS, keepAlive: true, keepAliveInitialDelay: TCP_KEEP_ALIVE_MS };
+      const common = { allowH2: true, headersTimeout: 0, bodyTimeout: 0 };
+      this.#agent =
+        this.#proxyUrl === null
+          ? new Agent({ ...common, connect: { ...tls, ...connect } })
+          : new ProxyAgent({ ...common, uri: this.#proxyUrl, requestTls: tls, connect });
     }
     return this.#agent;
   }

@@ -60,6 +60,8 @@ export class ListWatch {
   readonly #o: ListWatchOptions;
   readonly #known: KnownObjects;
   readonly #backOff: BackOff;
+  /** For lists that become necessary one after the other; a server that is back after an outage has one due at once. */
+  readonly #listBackOff: BackOff;
   readonly #logDue: (key: string) => boolean;
   readonly #stop = new AbortController();
   #running: Promise<void> = Promise.resolve();
@@ -73,6 +75,7 @@ export class ListWatch {
     this.#o = options;
     this.#known = new KnownObjects(options.resource.kind, options.sink, options.log);
     this.#backOff = new BackOff({ random: () => options.timers.random() });
+    this.#listBackOff = new BackOff({ random: () => options.timers.random() });
     this.#logDue = onceEvery(LOG_EVERY_MS, () => options.timers.monotonicMs());
     this.#streaming = options.streamingList ?? true;
   }
@@ -102,18 +105,21 @@ export class ListWatch {
     const signal = this.#stop.signal;
     while (!signal.aborted) {
       const startedMs = timers.monotonicMs();
-      let waitMs: number;
+      let heard = false;
+      let failure: { err: unknown } | null = null;
       try {
         if (this.#resourceVersion === null && !this.#streaming) await this.#list();
-        const heard = await this.#watch();
-        if (heard || timers.monotonicMs() - startedMs >= HEALTHY_MS) this.#backOff.reset();
-        waitMs = this.#backOff.next();
-        if (heard) this.#backOff.reset();
+        heard = await this.#watch();
       } catch (err) {
         if (signal.aborted) return;
-        if (timers.monotonicMs() - startedMs >= HEALTHY_MS) this.#backOff.reset();
-        waitMs = this.#failed(err);
+        failure = { err };
       }
+      if (timers.monotonicMs() - startedMs >= HEALTHY_MS) {
+        this.#backOff.reset();
+        this.#listBackOff.reset();
+      }
+      if (heard) this.#backOff.reset();
+      const waitMs = failure === null ? this.#backOff.next() : this.#failed(failure.err);
       await sleep(timers, waitMs, signal);
     }
   }
@@ -133,12 +139,13 @@ export class ListWatch {
       this.#known.markComplete();
       return REFUSED_OPTIONAL_MS;
     }
-    const waitMs = this.#backOff.next(err instanceof ApiError ? err.retryAfterMs : 0);
     if (this.#resourceVersion !== null && isExpiry(err)) {
       this.#resourceVersion = null;
+      this.#backOff.reset();
       log.info('Watch cannot be continued, listing again', { kind, err });
-      return Math.max(waitMs, timers.random() * RELIST_JITTER_MS);
+      return Math.max(this.#listBackOff.next(), timers.random() * RELIST_JITTER_MS);
     }
+    const waitMs = this.#backOff.next(err instanceof ApiError ? err.retryAfterMs : 0);
     if (this.#logDue(this.#lastError))
       log.warn('Watch failed, trying again', { kind, err, retryInMs: Math.round(waitMs) });
     return waitMs;

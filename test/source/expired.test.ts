@@ -1,5 +1,6 @@
 // When a watch cannot be continued, objects are listed again and only the difference is delivered.
 import t from 'tap';
+import type { SeenRequest } from '../support/api-server.ts';
 import { type Harness, type HarnessOptions, service, startComplete, until } from './harness.ts';
 
 const OBJECTS = [service('same'), service('changed'), service('gone')];
@@ -47,6 +48,22 @@ t.test('an ERROR event of another kind resumes', async (t) => {
   t.ok(server.requests.at(-1)?.query.has('resourceVersion'));
   server.store.put(service('new'));
   await until('new', () => sink.calls.length === 1);
+});
+
+t.test('410 again and again slows the lists down; one after an outage does not wait longer for it', async (t) => {
+  const { server, timers } = await startComplete(t, { objects: OBJECTS });
+  const requests = () => server.requests.filter((r) => r.resource === 'services').length;
+  const outage = (n: number) =>
+    Array.from({ length: n }, () => ({ status: 503, when: (r: SeenRequest) => r.resource === 'services' }));
+  server.failNext(...outage(4), { status: 410, when: (r) => r.resource === 'services' });
+  server.sendError('services', 500, 'InternalError');
+  await until('listed', () => requests() === 7 && server.watchers('services') === 1);
+  t.same(timers.waits, [200, 400, 800, 1600, 3200, 200]);
+  for (let i = 1; i <= 3; i++) {
+    server.sendError('services', 410, 'Expired');
+    await until('listed', () => requests() === 7 + i && server.watchers('services') === 1);
+  }
+  t.same(timers.waits.slice(6), [400, 800, 1600]);
 });
 
 t.test('a server that says the version is too large is listed', async (t) => {
