@@ -59,6 +59,8 @@ export interface Backend {
   verify(): Promise<Drift | null>;
   /** What was applied, as text in the tool's own format; only one Service's with `service` (`namespace/name`). */
   dump(service?: string): string;
+  /** The same in parts that take little time each; all tell the state of the moment when the first was taken. */
+  dumpParts(service?: string): Iterable<string>;
   /** What the kernel holds now, as text in the same form. */
   dumpKernel(service?: string): string;
   /** Removes everything of ours, and what kube-proxy left in this mode. @returns what was removed. */

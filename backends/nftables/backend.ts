@@ -20,7 +20,7 @@ import { dumpKernel } from './kernel-dump.ts';
 import { probeKernel } from './probe.ts';
 import { type KernelState, readKernel } from './read.ts';
 import { refusedServices } from './refusal.ts';
-import { renderTables } from './render.ts';
+import { renderParts } from './render.ts';
 import { TABLE } from './schema.ts';
 import { type PreparedChange, ServiceTable } from './service-table.ts';
 import {
@@ -390,7 +390,11 @@ export class NftablesBackend implements Backend {
   // ---- reading, cleaning, ending
 
   dump(service?: string): string {
-    return renderTables(this.#current, this.#tables.values(), service);
+    return [...this.dumpParts(service)].join('');
+  }
+
+  dumpParts(service?: string): Iterable<string> {
+    return renderParts(this.#current, this.#tables.values(), service);
   }
 
   dumpKernel(service?: string): string {

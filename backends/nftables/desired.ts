@@ -36,10 +36,13 @@ export function desiredChains(settings: NodeSettings, table: ServiceTable): Map<
   return chains;
 }
 
-/** Also makes the table have the standing actions and those its Services use. */
-export function desiredTable(settings: NodeSettings, table: ServiceTable): DesiredTable {
+/**
+ * Also makes the table have the standing actions and those its Services use. Only the elements of one Service with
+ * `service`.
+ */
+export function desiredTable(settings: NodeSettings, table: ServiceTable, service?: string): DesiredTable {
   const elements: Elements = new Map<SetName, Map<string, Element>>();
-  table.render(elements);
+  table.render(elements, service);
   table.haveActions(STANDING_ACTIONS);
   table.haveActions(table.missingActions(elements));
   const actions = table.actionElements(table.actions.values());

@@ -1,12 +1,12 @@
 // `dump --from kernel`: what the kernel holds now, whoever wrote it, as text.
-import { FAMILIES } from '../../native/ip.ts';
+import { FAMILIES, type Family } from '../../native/ip.ts';
 import type { NftConnection } from '../../native/nftables/connection.ts';
-import type { NodeSettings } from '../service-plan.ts';
+import type { FamilySettings, NodeSettings } from '../service-plan.ts';
 import { frontendKeyLength } from './elements.ts';
 import { readKernel } from './read.ts';
 import { actionChain, fixedChains } from './rules.ts';
 import { knownActionChains } from './table-plan.ts';
-import { kernelChainTexts, serviceFilter, tableText } from './text.ts';
+import { kernelChainTexts, serviceFilter, tableParts } from './text.ts';
 
 /** Rules that follow from `settings` are printed as nft does, others as their expressions. */
 export function dumpKernel(nft: NftConnection, settings: NodeSettings | null, service?: string): string {
@@ -15,19 +15,26 @@ export function dumpKernel(nft: NftConnection, settings: NodeSettings | null, se
   for (const [family, table] of state.tables) {
     const known = new Map<string, string>();
     if (settings?.families[family]) {
-      const chains = [
-        ...fixedChains(family, settings).values(),
-        ...knownActionChains(table).map((a) => actionChain(family, settings, a)),
-      ];
-      for (const rule of chains.flat()) known.set(JSON.stringify(rule.expressions), rule.text);
+      for (const variant of nodePortVariants(settings, settings.families[family], family)) {
+        const chains = [
+          ...fixedChains(family, variant).values(),
+          ...knownActionChains(table).map((a) => actionChain(family, variant, a)),
+        ];
+        for (const rule of chains.flat()) known.set(JSON.stringify(rule.expressions), rule.text);
+      }
     }
     const view = { family, chains: kernelChainTexts(table, known), elements: table.elements };
-    parts.push(
-      tableText(
-        view,
-        service === undefined ? undefined : serviceFilter(service, table.elements, frontendKeyLength(family)),
-      ),
-    );
+    const include =
+      service === undefined ? undefined : serviceFilter(service, table.elements, frontendKeyLength(family));
+    parts.push([...tableParts(view, include)].join(''));
   }
   return parts.join('\n');
+}
+
+/** Rules for any choice of node-port addresses: who dumps may not know the choice in force. */
+function nodePortVariants(settings: NodeSettings, own: FamilySettings, family: Family): NodeSettings[] {
+  return (['all', []] as const).map((nodePortAddresses) => ({
+    ...settings,
+    families: { ...settings.families, [family]: { ...own, nodePortAddresses } },
+  }));
 }

@@ -5,19 +5,28 @@ import type { Elements } from './changes.ts';
 import { desiredTable } from './desired.ts';
 import { frontendKeyLength } from './elements.ts';
 import { ServiceTable } from './service-table.ts';
-import { chainTexts, serviceFilter, tableText } from './text.ts';
+import { chainTexts, serviceFilter, tableParts } from './text.ts';
 
-/** Text of these tables; only what concerns one Service with `service` (`namespace/name`). */
-export function renderTables(settings: NodeSettings, tables: Iterable<ServiceTable>, service?: string): string {
-  const parts: string[] = [];
-  for (const table of tables) {
-    const desired = desiredTable(settings, table);
-    const view = { family: table.family, chains: chainTexts(desired.chains), elements: desired.elements };
-    const include =
-      service === undefined ? undefined : serviceFilter(service, desired.elements, frontendKeyLength(table.family));
-    parts.push(tableText(view, include));
+/**
+ * Text of these tables as of the first part, in parts; only what concerns one Service with `service`
+ * (`namespace/name`).
+ */
+export function* renderParts(
+  settings: NodeSettings,
+  tables: Iterable<ServiceTable>,
+  service?: string,
+): Generator<string> {
+  const all = [...tables].map((table) => desiredTable(settings, table, service));
+  for (const [i, { family, chains, elements }] of all.entries()) {
+    if (i > 0) yield '\n';
+    const include = service === undefined ? undefined : serviceFilter(service, elements, frontendKeyLength(family));
+    yield* tableParts({ family, chains: chainTexts(chains), elements }, include);
   }
-  return parts.join('\n');
+}
+
+/** The same in one piece. */
+export function renderTables(settings: NodeSettings, tables: Iterable<ServiceTable>, service?: string): string {
+  return [...renderParts(settings, tables, service)].join('');
 }
 
 /** Tables that a first start with these plans would lead to. */

@@ -127,14 +127,15 @@ export class ServiceTable {
     return [...actions].map((action) => ({ key: u32Host(this.words.word(action)), data: chainName(action) }));
   }
 
-  /** All elements that Services need, by set and key. */
-  render(into: Elements): void {
+  /** All elements that Services need, by set and key; only those of one with `service`. */
+  render(into: Elements, service?: string): void {
     const emit: Emit = (set, element) => {
       let elements = into.get(set);
       if (!elements) into.set(set, (elements = new Map()));
       elements.set(element.key, element);
     };
-    for (const state of this.services.values()) renderService(state, this.words, emit);
+    const states = service === undefined ? this.services.values() : [this.services.get(service)];
+    for (const state of states) if (state) renderService(state, this.words, emit);
   }
 
   /**

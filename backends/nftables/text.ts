@@ -77,44 +77,58 @@ function sortKey(set: SetName, element: Element): string {
     : element.key;
 }
 
-function setText(set: SetName, family: Family, elements: readonly Element[]): string[] {
+/** Elements in one part of a text. */
+const PART = 1000;
+
+function* setParts(set: SetName, family: Family, elements: readonly Element[]): Generator<string> {
   const data = dataFields(set);
   const lines = [`\t${data === null ? 'set' : 'map'} ${set} {`, `\t\t${declarationText(set, family)}`];
   if (set === 'affinity') lines.push(`\t\tsize ${AFFINITY_SIZE}`, '\t\tflags dynamic,timeout', '\t\ttimeout 3h');
   if (set === 'source-allowed') lines.push('\t\tflags interval');
+  yield `${lines.join('\n')}\n`;
   if (elements.length > 0) {
-    const sorted = [...elements].sort((x, y) => (sortKey(set, x) < sortKey(set, y) ? -1 : 1));
-    const texts = sorted.map((e) => elementText(set, e, family));
-    lines.push(`\t\telements = { ${texts.join(',\n\t\t\t     ')} }`);
+    const sorted = elements.map((element) => ({ by: sortKey(set, element), element }));
+    sorted.sort((x, y) => (x.by < y.by ? -1 : 1));
+    for (let at = 0; at < sorted.length; at += PART) {
+      const texts = sorted.slice(at, at + PART).map(({ element }) => elementText(set, element, family));
+      yield (at === 0 ? '\t\telements = { ' : ',\n\t\t\t     ') + texts.join(',\n\t\t\t     ');
+    }
+    yield ' }\n';
   }
-  lines.push('\t}', '');
-  return lines;
+  yield '\t}\n';
 }
 
-/** The whole table; `include` limits elements, and sets and chains without anything included are left out then. */
-export function tableText(view: TableView, include?: (set: SetName, element: Element) => boolean): string {
+/**
+ * The whole table in parts, each quickly made; `include` limits elements, and sets and chains without anything included
+ * are left out then.
+ */
+export function* tableParts(view: TableView, include?: (set: SetName, element: Element) => boolean): Generator<string> {
   const { family } = view;
-  const lines = [`table ${family === 'IPv4' ? 'ip' : 'ip6'} ${TABLE} {`];
-  if (!include) lines.push(`\tcomment "${TABLE_COMMENT}"`, '');
+  yield `table ${family === 'IPv4' ? 'ip' : 'ip6'} ${TABLE} {\n`;
+  if (!include) yield `\tcomment "${TABLE_COMMENT}"\n`;
+  let gap = include ? '' : '\n';
   const used = new Set<string>();
   for (const set of SET_NAMES) {
     const all = [...(view.elements.get(set)?.values() ?? [])];
     const elements = include ? all.filter((e) => include(set, e)) : all;
     if (include && elements.length === 0) continue;
-    lines.push(...setText(set, family, elements));
+    yield gap;
+    yield* setParts(set, family, elements);
+    gap = '\n';
     if (include) for (const element of elements) for (const chain of chainsOf(set, element, view)) used.add(chain);
   }
   for (const [name, rules] of view.chains) {
     if (include && !used.has(name)) continue;
-    lines.push(`\tchain ${name} {`);
+    const lines = [`\tchain ${name} {`];
     const base = BASE_CHAINS.get(name);
     if (base) {
       lines.push(`\t\ttype ${base.type} hook ${HOOK_NAMES[base.hook]} priority ${priorityText(base)}; policy accept;`);
     }
-    lines.push(...rules.map((rule) => `\t\t${rule}`), '\t}', '');
+    lines.push(...rules.map((rule) => `\t\t${rule}`), '\t}');
+    yield `${gap}${lines.join('\n')}\n`;
+    gap = '\n';
   }
-  if (lines.at(-1) === '') lines.pop();
-  return `${lines.join('\n')}\n}\n`;
+  yield '}\n';
 }
 
 /** nft knows `dstnat` in prerouting only. */
