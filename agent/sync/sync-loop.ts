@@ -39,7 +39,10 @@ export interface SyncReport {
   lastSyncMs: number | null;
   lastDurationMs: number | null;
   firstDurationMs: number | null;
+  /** Of the last sync, null when it succeeded. */
   lastError: string | null;
+  /** The last sync that failed, however long ago. */
+  lastFailure: { readonly atMs: number; readonly message: string } | null;
   counts: SyncCounts;
   refused: readonly RefusedService[];
 }
@@ -66,6 +69,7 @@ export class SyncLoop {
     lastDurationMs: null,
     firstDurationMs: null,
     lastError: null,
+    lastFailure: null,
     counts: noCounts(),
     refused: [],
   };
@@ -216,6 +220,7 @@ export class SyncLoop {
     const { log } = this.#options;
     this.report.failures++;
     this.report.lastError = error instanceof Error ? error.message : String(error);
+    this.report.lastFailure = { atMs: this.#clock.wallMs(), message: this.report.lastError };
     if (!(error instanceof ServicesRefused)) log.error('sync failed; it will be tried again', { failures, err: error });
   }
 }
