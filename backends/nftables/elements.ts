@@ -156,9 +156,7 @@ class PortRenderer {
     const map: SetName = local ? 'local-affinity-endpoints' : 'affinity-endpoints';
     this.#emit('affinity-services', { key: fe, data: affinityWord(affinity.sid, 0) });
     for (const [i, endpoint] of endpoints.entries()) {
-      const slot = affinity.slots.get(endpoint);
-      if (slot === undefined) continue; // beyond MAX_AFFINITY_SLOT
-      const word = affinityWord(affinity.sid, slot);
+      const word = affinityWord(affinity.sid, affinity.slots.get(endpoint)!);
       this.#emit(slots, { key: fe + indexBytes(i), data: word });
       this.#emit(map, { key: fe + word, data: endpoint });
     }

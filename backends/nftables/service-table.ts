@@ -127,37 +127,37 @@ export class ServiceTable {
     return [...actions].map((action) => ({ key: u32Host(this.words.word(action)), data: chainName(action) }));
   }
 
-  /** All elements that Services need, by set and key; only those of one with `service`. */
-  render(into: Elements, service?: string): void {
+  /** Adds all elements that a Service needs, by set and key. */
+  render(state: ServiceState, into: Elements): void {
     const emit: Emit = (set, element) => {
       let elements = into.get(set);
       if (!elements) into.set(set, (elements = new Map()));
       elements.set(element.key, element);
     };
-    const states = service === undefined ? this.services.values() : [this.services.get(service)];
-    for (const state of states) if (state) renderService(state, this.words, emit);
+    renderService(state, this.words, emit);
   }
 
-  /**
-   * Takes over a full set of plans at start: numbers and order come from what the kernel holds (`have`), so that a
-   * restart changes nothing that need not change.
-   */
-  adopt(plans: Iterable<ServicePlan>, have: Elements): void {
+  /** Learns at start which chains exist and what they are called, from the kernel's elements. */
+  adoptActions(have: Elements): void {
     for (const element of have.get('actions')?.values() ?? []) {
       if (element.data === undefined) continue;
       this.words.learn(u32FromHost(element.key), element.data);
       const action = parseChainName(element.data);
       if (action && element.key === u32Host(this.words.word(action))) this.actions.set(element.data, action);
     }
-    for (const plan of plans) {
-      const service = `${plan.namespace}/${plan.name}`;
-      const ports = plan.ports.map((port) => this.#nextPort(port, this.#recover(port, have), []));
-      const state = { plan, ports };
-      this.services.set(service, state);
-      renderService(state, this.words, (set, element) => {
-        if (SHARED_SETS.has(set)) this.#references.change(set, element.key, 1);
-      });
-    }
+  }
+
+  /**
+   * Takes over a plan at start: numbers and order come from what the kernel holds (`have`), so that a restart changes
+   * nothing that need not change. Call adoptActions before.
+   */
+  adopt(plan: ServicePlan, have: Elements): void {
+    const ports = plan.ports.map((port) => this.#nextPort(port, this.#recover(port, have), []));
+    const state = { plan, ports };
+    this.services.set(`${plan.namespace}/${plan.name}`, state);
+    renderService(state, this.words, (set, element) => {
+      if (SHARED_SETS.has(set)) this.#references.change(set, element.key, 1);
+    });
   }
 
   /** Actions that Services use and whose chains do not exist. */
@@ -179,11 +179,21 @@ export class ServiceTable {
   }
 
   #nextPort(plan: ServicePortPlan, before: Omit<PortState, 'plan'> | null, taken: number[]): PortState {
-    const cluster = assignSlots(before?.cluster ?? [], wantedEndpoints(plan.cluster));
-    const local = assignSlots(before?.local ?? [], wantedEndpoints(plan.local));
+    let cluster = wantedEndpoints(plan.cluster);
+    let local = wantedEndpoints(plan.local);
     const affinity =
       plan.affinitySeconds === null ? null : this.#affinity(before?.affinity ?? null, cluster, local, taken);
-    return { plan, cluster, local, affinity };
+    if (affinity) {
+      // An endpoint without a slot could not be remembered; the others share its part evenly.
+      cluster = cluster.filter((endpoint) => affinity.slots.has(endpoint));
+      local = local.filter((endpoint) => affinity.slots.has(endpoint));
+    }
+    return {
+      plan,
+      cluster: assignSlots(before?.cluster ?? [], cluster),
+      local: assignSlots(before?.local ?? [], local),
+      affinity,
+    };
   }
 
   #affinity(
