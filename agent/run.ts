@@ -1,16 +1,20 @@
 // A normal run of the agent (P-1): sources → state → loop → backend, with its health servers, until it is told to stop.
 import { hostname } from 'node:os';
-import type { BackendEvents, Drift } from '../backends/backend.ts';
+import type { NodeSettings } from '../backends/service-plan.ts';
+import type { Family } from '../native/ip.ts';
 import { createBackend } from './backend.ts';
 import { parseBindAddress } from './config/bind-address.ts';
 import { nodeName } from './config/node-name.ts';
 import type { Config } from './config/types.ts';
 import { supportedFamilies } from './host.ts';
+import { Incidents } from './incidents.ts';
 import { Interfaces } from './interfaces.ts';
 import type { Log } from './log.ts';
-import { nodeAddresses } from './plan/node-addresses.ts';
+import { type NodeAddresses, nodeAddresses } from './plan/node-addresses.ts';
 import { nodeSettings } from './plan/node-settings.ts';
 import { nodePortAddresses, resolvePrimary } from './plan/nodeport-addresses.ts';
+import { controlRoutes } from './serve/control-routes.ts';
+import { ControlSocket } from './serve/control-socket.ts';
 import { HealthServer } from './serve/health-server.ts';
 import { ProxyHealth } from './serve/proxy-health.ts';
 import { ServiceHealthServers } from './serve/service-health.ts';
@@ -19,18 +23,17 @@ import { KubeClient } from './source/kube-client.ts';
 import { ManifestsSource } from './source/manifests.ts';
 import type { Source } from './source/source.ts';
 import { State } from './state/state.ts';
+import { collectStatus } from './status.ts';
 import { ConntrackCleaner } from './sync/conntrack-cleaner.ts';
 import { Planner } from './sync/planner.ts';
 import { StateSink } from './sync/state-sink.ts';
 import { SyncLoop } from './sync/sync-loop.ts';
+import { VERSION } from './version.ts';
+import { waitForNode } from './wait-for-node.ts';
 
 /** The agent must end and be started anew. */
 export class RestartNeeded extends Error {}
 
-/** Wait for the Node to have an address (P-10), and in mode NodeCIDR for its pod CIDRs (P-11). */
-const NODE_WAIT_MS = 30_000;
-const POD_CIDR_WAIT_MS = 300_000;
-const NODE_POLL_MS = 100;
 /** Without an explicit minimum, events are merged this long: a sync costs what changed, not what there is. */
 const DEFAULT_MERGE_MS = 10;
 
@@ -41,32 +44,31 @@ export interface RunOptions {
   readonly stop: AbortSignal;
 }
 
-/** What other processes and metrics may ask of a running agent. */
-export interface Repairs {
-  count: number;
-  last: (Drift & { atMs: number }) | null;
+/** What exists from the first sync on. */
+interface Programmed {
+  readonly loop: SyncLoop;
+  readonly families: readonly Family[];
+  readonly addresses: NodeAddresses;
+  readonly settings: () => NodeSettings;
 }
 
 export async function run({ config, log, stop }: RunOptions): Promise<void> {
   const startedMs = Date.now();
   const node = nodeName(config.hostnameOverride, hostname());
-  const problemCount = { total: 0 };
   const state = new State({
     nodeName: node,
     startedMs,
     allowExternalIPs: config.featureGates.AllowServiceExternalIPs ?? true,
     onProblem: ({ object, field, message }) => {
-      problemCount.total++;
       log.warn('an object cannot be used as it is', { object, field, problem: message });
     },
   });
   const health = new ProxyHealth({ syncPeriodMs: config.syncPeriodMs });
-  const conditions = new Map<string, string>();
-  const repairs: Repairs = { count: 0, last: null };
-  const backend = createBackend(config.mode, backendEvents(log, conditions, repairs));
+  const incidents = new Incidents(log);
+  const backend = createBackend(config.mode, incidents);
   await backend.probe();
 
-  let loop: SyncLoop | null = null;
+  let programmed: Programmed | null = null;
   let podCidrs: readonly string[] | null = null;
   let restart: ((error: Error) => void) | null = null;
   const sink = new StateSink(state, () => {
@@ -77,7 +79,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
         restart?.(new RestartNeeded('the pod CIDRs of this Node changed'));
       }
     }
-    loop?.request();
+    programmed?.loop.request();
   });
   const source: Source =
     config.manifests.length > 0
@@ -87,16 +89,47 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
           nodeName: node,
           log,
         });
-  const healthServer = startHealthServer(config, health, log);
-  const interfaces = new Interfaces({ log, onChange: () => loop?.settingsChanged() });
+  const healthServer = startHealthServer(config, log, health, () => ({
+    refusedServices: programmed?.loop.report.refused.length ?? 0,
+    conditions: [...incidents.conditions.keys()],
+  }));
+  const control = new ControlSocket({
+    path: config.socket,
+    log,
+    routes: controlRoutes({
+      backend,
+      status: () =>
+        collectStatus({
+          version: VERSION,
+          mode: config.mode,
+          startedMs,
+          state,
+          families: programmed?.families ?? [],
+          sync: programmed?.loop.report ?? null,
+          health: health.status(),
+          watches: source.status(),
+          conditions: incidents.conditions,
+          repairs: incidents.repairs,
+          settings: programmed?.settings() ?? null,
+          nowMs: Date.now(),
+        }),
+      explained: () =>
+        programmed?.loop.report.started
+          ? { ...programmed, state, settings: programmed.settings(), refused: programmed.loop.report.refused }
+          : null,
+    }),
+  });
+  const interfaces = new Interfaces({ log, onChange: () => programmed?.loop.settingsChanged() });
   const cleanups: (() => unknown)[] = [
     () => backend.close(),
     () => interfaces.stop(),
     () => healthServer?.stop(),
+    () => control.stop(),
     () => source.stop(),
   ];
   try {
     source.start(sink);
+    await control.start();
     await interfaces.start();
     const stopped = new Promise<'stopped'>((resolve) => {
       if (stop.aborted) resolve('stopped');
@@ -106,7 +139,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       restart = reject;
     });
     mustRestart.catch(() => {});
-    const ready = sink.allComplete.then(() => waitForNode(state, config, log, stop));
+    const ready = sink.allComplete.then(() => waitForNode(state, { config, log, stop }));
     if ((await Promise.race([ready, stopped])) === 'stopped' || stop.aborted) return;
 
     podCidrs = state.node?.podCidrs ?? [];
@@ -127,7 +160,16 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       },
     });
     cleanups.push(() => serviceHealth.stop());
-    loop = new SyncLoop({
+    const settings = (): NodeSettings =>
+      nodeSettings({
+        config,
+        families,
+        podCidrs: cidrs,
+        nodePortCidrs,
+        interfaces: interfaces.current,
+        serviceCidrs: (family) => state.serviceCidrs(family),
+      });
+    const loop = new SyncLoop({
       state,
       backend,
       health,
@@ -135,21 +177,13 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       conntrack: new ConntrackCleaner({ state, log }),
       planner: new Planner({ state, families, addresses }),
       families,
-      settings: () =>
-        nodeSettings({
-          config,
-          families,
-          podCidrs: cidrs,
-          nodePortCidrs,
-          interfaces: interfaces.current,
-          serviceCidrs: (family) => state.serviceCidrs(family),
-        }),
+      settings,
       minSyncMs: config.minSyncPeriodExplicit ? config.minSyncPeriodMs : DEFAULT_MERGE_MS,
       syncPeriodMs: config.syncPeriodMs,
       log,
     });
-    const running = loop;
-    cleanups.push(() => running.stop());
+    programmed = { loop, families, addresses, settings };
+    cleanups.push(() => loop.stop());
     loop.start();
     await Promise.race([stopped, mustRestart]);
     log.info('stopping; the rules stay in place');
@@ -164,50 +198,15 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
   }
 }
 
-/** What a backend reports between syncs goes to the log and into the status. */
-function backendEvents(log: Log, conditions: Map<string, string>, repairs: Repairs): BackendEvents {
-  return {
-    drift(drift) {
-      repairs.count++;
-      repairs.last = { ...drift, atMs: Date.now() };
-      log.warn('rules were changed by somebody else and have been repaired', {
-        found: drift.description,
-        by: drift.culprit ?? undefined,
-        ...drift.counts,
-      });
-    },
-    condition(name, message) {
-      if (message === null) conditions.delete(name);
-      else conditions.set(name, message);
-      if (message !== null) log.warn(message, { condition: name });
-    },
-    error(message, err) {
-      log.error(message, { err });
-    },
-  };
-}
-
-function startHealthServer(config: Config, health: ProxyHealth, log: Log): HealthServer | null {
+function startHealthServer(
+  config: Config,
+  log: Log,
+  health: ProxyHealth,
+  extra: () => Record<string, unknown>,
+): HealthServer | null {
   const address = parseBindAddress(config.healthzBindAddress);
   if (address === null) return null;
-  const server = new HealthServer({ ip: address.ip, port: address.port, health, log });
+  const server = new HealthServer({ ip: address.ip, port: address.port, health, log, extra });
   void server.start();
   return server;
 }
-
-async function waitForNode(state: State, config: Config, log: Log, stop: AbortSignal): Promise<void> {
-  const began = performance.now();
-  const waited = (): number => performance.now() - began;
-  const hasAddress = (): boolean => (state.node?.addresses.length ?? 0) > 0;
-  while (!hasAddress() && waited() < NODE_WAIT_MS && !stop.aborted) await pause();
-  if (!hasAddress() && !stop.aborted)
-    log.warn('this Node has no IP address; going on with 127.0.0.1', { node: state.nodeName });
-  if (config.detectLocalMode !== 'NodeCIDR') return;
-  while ((state.node?.podCidrs.length ?? 0) === 0 && !stop.aborted) {
-    if (waited() > POD_CIDR_WAIT_MS)
-      throw new Error(`Node ${state.nodeName} has no spec.podCIDRs, which detectLocalMode NodeCIDR needs`);
-    await pause();
-  }
-}
-
-const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, NODE_POLL_MS));

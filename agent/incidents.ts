@@ -1,0 +1,35 @@
+// What the backend reports between syncs: it goes to the log, and is kept for the status.
+import type { BackendEvents } from '../backends/backend.ts';
+import type { Log } from './log.ts';
+import type { Repairs } from './status.ts';
+
+export class Incidents implements BackendEvents {
+  readonly #log: Log;
+  /** States an operator must know of, by name. */
+  readonly conditions = new Map<string, string>();
+  readonly repairs: Repairs = { count: 0, last: null };
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  drift({ description, culprit, counts }: Parameters<BackendEvents['drift']>[0]): void {
+    this.repairs.count++;
+    this.repairs.last = { atMs: Date.now(), description, culprit };
+    this.#log.warn('rules were changed by somebody else and have been repaired', {
+      found: description,
+      by: culprit ?? undefined,
+      ...counts,
+    });
+  }
+
+  condition(name: string, message: string | null): void {
+    if (message === null) this.conditions.delete(name);
+    else this.conditions.set(name, message);
+    if (message !== null) this.#log.warn(message, { condition: name });
+  }
+
+  error(message: string, err: unknown): void {
+    this.#log.error(message, { err });
+  }
+}
