@@ -62,7 +62,7 @@ export interface Backend {
   /** The same in parts that take little time each; all tell the state of the moment when the first was taken. */
   dumpParts(service?: string): Iterable<string>;
   /** What the kernel holds now, as text in the same form. */
-  dumpKernel(service?: string): string;
+  dumpKernel(service?: string): Promise<string>;
   /** Removes everything of ours, and what kube-proxy left in this mode. @returns what was removed. */
   cleanup(): Promise<string[]>;
   /** Stops watching and closes; the rules stay. */

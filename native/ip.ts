@@ -17,18 +17,27 @@ export function familyOf(ip: string): Family {
   return ip.includes(':') ? 'IPv6' : 'IPv4';
 }
 
+const [DOT, ZERO, NINE] = [46, 48, 57] as const;
+
 function parse4(text: string): string | null {
-  const parts = text.split('.');
-  if (parts.length !== 4) return null;
-  let bytes = '';
-  for (const part of parts) {
-    // Leading zeros are decimal (E-14).
-    if (!/^\d+$/.test(part)) return null;
-    const n = Number(part);
-    if (n > 255) return null;
-    bytes += String.fromCharCode(n);
+  // By character: this runs for every endpoint of every plan.
+  const octets = [0, 0, 0, 0];
+  let part = 0;
+  let digits = 0;
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c === DOT) {
+      if (digits === 0 || ++part > 3) return null;
+      digits = 0;
+    } else {
+      // Leading zeros are decimal (E-14).
+      const value = octets[part]! * 10 + c - ZERO;
+      if (c < ZERO || c > NINE || value > 255) return null;
+      octets[part] = value;
+      digits++;
+    }
   }
-  return bytes;
+  return part === 3 && digits > 0 ? String.fromCharCode(octets[0]!, octets[1]!, octets[2]!, octets[3]!) : null;
 }
 
 function groups(text: string): number[] | null {

@@ -12,7 +12,7 @@ import { ApiError, type KubeClient, type KubeResponse, readApiError } from './ku
 import { ListItems } from './list-items.ts';
 import { identify, isRecord, isSelected, type Resource, trimMetadata } from './selection.ts';
 import type { Sink, WatchStatus } from './source.ts';
-import { Breather, sleep, type Timers } from './timers.ts';
+import { sleep, type Timers } from './timers.ts';
 import { Watchdog } from './watchdog.ts';
 
 export interface ListWatchOptions {

@@ -21,22 +21,3 @@ export function sleep(timers: Timers, ms: number, signal: AbortSignal): Promise<
     signal.addEventListener('abort', done, { once: true });
   });
 }
-
-/** Gives the event loop a turn once `budgetMs` of work have passed since the last turn. */
-export class Breather {
-  readonly #budgetMs: number;
-  #since = performance.now();
-
-  constructor(budgetMs = 8) {
-    this.#budgetMs = budgetMs;
-  }
-
-  get due(): boolean {
-    return performance.now() - this.#since >= this.#budgetMs;
-  }
-
-  async rest(): Promise<void> {
-    await new Promise((resolve) => setImmediate(resolve));
-    this.#since = performance.now();
-  }
-}

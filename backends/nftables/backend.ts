@@ -11,11 +11,14 @@ import {
   type SyncCounts,
   type SyncResult,
 } from '../backend.ts';
+import { Breather } from '../breather.ts';
 import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
 import type { Elements, Operations } from './changes.ts';
+import { chunks, operationBytes } from './chunks.ts';
 import { Committer, OutcomeUnknown, RulesetChanged, TransactionRefused } from './committer.ts';
-import { desiredChains, desiredTable, nodePortElements } from './desired.ts';
+import { desiredChains, desiredTable, nodePortElements, serviceElementsInTurns } from './desired.ts';
 import { DriftWatch } from './drift-watch.ts';
+import { frontendKeyLength } from './elements.ts';
 import { dumpKernel } from './kernel-dump.ts';
 import { probeKernel } from './probe.ts';
 import { type KernelState, readKernel } from './read.ts';
@@ -26,17 +29,16 @@ import { type PreparedChange, ServiceTable } from './service-table.ts';
 import {
   actionOperations,
   asKernelTable,
-  chunks,
   type DesiredTable,
   describeSteps,
   hasStructure,
   knownActionChains,
   newActionSteps,
   noSteps,
-  operationBytes,
   planTable,
   type TableSteps,
   writeElements,
+  writeElementsInTurns,
   writeRemovals,
   writeStructure,
 } from './table-plan.ts';
@@ -104,7 +106,7 @@ export class NftablesBackend implements Backend {
       const refused: RefusedService[] = [];
       let kernel: KernelState | null = null;
       for (let attempt = 1; kernel === null; attempt++) {
-        const state = readKernel(this.#nft, FAMILIES);
+        const state = await readKernel(this.#nft, FAMILIES);
         try {
           await this.#startFrom(state, plans, counts, refused);
           kernel = state;
@@ -130,6 +132,7 @@ export class NftablesBackend implements Backend {
   ): Promise<void> {
     this.#tables.clear();
     const steps: TableSteps[] = [];
+    const breather = new Breather();
     for (const family of FAMILIES) {
       if (!this.#current.families[family]) continue;
       const table = new ServiceTable(family);
@@ -137,11 +140,12 @@ export class NftablesBackend implements Backend {
       const have = kernel.tables.get(family) ?? null;
       const intact = have !== null && have.damaged === null ? have : null;
       if (intact) table.haveActions(knownActionChains(intact));
-      table.adopt(
-        plans.filter((p) => p.family === family),
-        intact?.elements ?? noElements,
-      );
-      steps.push(planTable(have, desiredTable(this.#current, table)));
+      table.adoptActions(intact?.elements ?? noElements);
+      for (const plan of plans) {
+        if (plan.family === family) table.adopt(plan, intact?.elements ?? noElements);
+        if (breather.due) await breather.rest();
+      }
+      steps.push(planTable(have, desiredTable(this.#current, table, await serviceElementsInTurns(table))));
     }
     const fresh = steps.every((s) => s.replaceTable !== 'none');
     const bytes = steps.reduce((sum, s) => sum + operationBytes(s.elements), 0);
@@ -174,9 +178,9 @@ export class NftablesBackend implements Backend {
     if (together) {
       await commit.commit(
         counts,
-        (batch) => {
+        async (batch) => {
           for (const s of steps) writeStructure(batch, s);
-          for (const s of steps) writeElements(batch, s.family, s.elements);
+          for (const s of steps) await writeElementsInTurns(batch, s.family, s.elements);
         },
         generation,
       );
@@ -199,8 +203,10 @@ export class NftablesBackend implements Backend {
   /** Commits element operations, in several consistent transactions if they do not fit one. */
   async #commitElements(family: Family, operations: Operations, counts: SyncCounts): Promise<void> {
     const { limit } = this.#committer;
-    const parts = operationBytes(operations) <= limit ? [operations] : chunks(operations, limit);
-    for (const part of parts) await this.#committer.commit(counts, (batch) => writeElements(batch, family, part));
+    const parts =
+      operationBytes(operations) <= limit ? [operations] : chunks(operations, limit, frontendKeyLength(family));
+    for (const part of parts)
+      await this.#committer.commit(counts, (batch) => writeElementsInTurns(batch, family, part));
   }
 
   verify(): Promise<Drift | null> {
@@ -210,11 +216,14 @@ export class NftablesBackend implements Backend {
   /** Reads the kernel, sends what is missing, deletes what should not be there. */
   async #repair(): Promise<Drift | null> {
     for (let attempt = 1; ; attempt++) {
-      const kernel = readKernel(this.#nft, [...this.#tables.keys()]);
+      const kernel = await readKernel(this.#nft, [...this.#tables.keys()]);
       const steps: TableSteps[] = [];
       for (const [family, table] of this.#tables) {
         table.leftovers.clear();
-        const step = planTable(kernel.tables.get(family) ?? null, desiredTable(this.#current, table));
+        const step = planTable(
+          kernel.tables.get(family) ?? null,
+          desiredTable(this.#current, table, await serviceElementsInTurns(table)),
+        );
         if (!noSteps(step)) steps.push(step);
       }
       if (steps.length === 0) return null;
@@ -397,8 +406,8 @@ export class NftablesBackend implements Backend {
     return renderParts(this.#current, this.#tables.values(), service);
   }
 
-  dumpKernel(service?: string): string {
-    return dumpKernel(this.#nft, this.#settings, service);
+  dumpKernel(service?: string): Promise<string> {
+    return this.#exclusively(() => dumpKernel(this.#nft, this.#settings, service));
   }
 
   cleanup(): Promise<string[]> {

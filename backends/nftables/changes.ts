@@ -165,6 +165,7 @@ export function diffSet(
   have: ReadonlyMap<string, Element>,
   want: ReadonlyMap<string, Element>,
 ): { deletions: Element[]; additions: Element[] } {
+  if (have.size === 0) return { deletions: [], additions: [...want.values()] };
   const deletions: Element[] = [];
   const additions: Element[] = [];
   for (const [key, element] of have) {

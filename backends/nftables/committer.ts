@@ -57,9 +57,9 @@ export class Committer {
    * Commits what `write` puts into a batch; with `generation`, only if nothing changed since.
    * @throws TransactionRefused, RulesetChanged, OutcomeUnknown
    */
-  async commit(counts: SyncCounts, write: (batch: Batch) => void, generation?: number): Promise<void> {
+  async commit(counts: SyncCounts, write: (batch: Batch) => void | Promise<void>, generation?: number): Promise<void> {
     const batch = this.#nft.batch(TABLE, generation);
-    write(batch);
+    await write(batch);
     if (batch.empty) return;
     const bytes = batch.bytes;
     const result = await this.#nft.commit(batch);

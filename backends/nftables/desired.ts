@@ -1,6 +1,7 @@
 // The whole table of a family as it shall be: fixed chains, action chains, and all elements.
 import { ipBytes } from '../../native/ip.ts';
 import type { Element } from '../../native/nftables/batch.ts';
+import { Breather } from '../breather.ts';
 import type { NodeSettings } from '../service-plan.ts';
 import type { Action } from './actions.ts';
 import type { Elements } from './changes.ts';
@@ -36,13 +37,34 @@ export function desiredChains(settings: NodeSettings, table: ServiceTable): Map<
   return chains;
 }
 
-/**
- * Also makes the table have the standing actions and those its Services use. Only the elements of one Service with
- * `service`.
- */
-export function desiredTable(settings: NodeSettings, table: ServiceTable, service?: string): DesiredTable {
+/** All elements that the Services of a table need, or those of one with `service` (`namespace/name`). */
+export function serviceElements(table: ServiceTable, service?: string): Elements {
   const elements: Elements = new Map<SetName, Map<string, Element>>();
-  table.render(elements, service);
+  const states = service === undefined ? table.services.values() : [table.services.get(service)];
+  for (const state of states) if (state) table.render(state, elements);
+  return elements;
+}
+
+/** The same, giving the event loop a turn now and then. No Service may change meanwhile. */
+export async function serviceElementsInTurns(table: ServiceTable): Promise<Elements> {
+  const elements: Elements = new Map<SetName, Map<string, Element>>();
+  const breather = new Breather();
+  for (const state of table.services.values()) {
+    table.render(state, elements);
+    if (breather.due) await breather.rest();
+  }
+  return elements;
+}
+
+/**
+ * The table that holds `elements` (of its Services) and the standing objects. Also makes the table have the standing
+ * actions and those its Services use.
+ */
+export function desiredTable(
+  settings: NodeSettings,
+  table: ServiceTable,
+  elements = serviceElements(table),
+): DesiredTable {
   table.haveActions(STANDING_ACTIONS);
   table.haveActions(table.missingActions(elements));
   const actions = table.actionElements(table.actions.values());

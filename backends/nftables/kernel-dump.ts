@@ -9,8 +9,8 @@ import { knownActionChains } from './table-plan.ts';
 import { kernelChainTexts, serviceFilter, tableParts } from './text.ts';
 
 /** Rules that follow from `settings` are printed as nft does, others as their expressions. */
-export function dumpKernel(nft: NftConnection, settings: NodeSettings | null, service?: string): string {
-  const state = readKernel(nft, FAMILIES);
+export async function dumpKernel(nft: NftConnection, settings: NodeSettings | null, service?: string): Promise<string> {
+  const state = await readKernel(nft, FAMILIES);
   const parts: string[] = [];
   for (const [family, table] of state.tables) {
     const known = new Map<string, string>();

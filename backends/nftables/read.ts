@@ -33,11 +33,11 @@ export interface KernelState {
 }
 
 /** Reads the tables of these families, again if they change meanwhile. */
-export function readKernel(nft: NftConnection, families: readonly Family[]): KernelState {
+export async function readKernel(nft: NftConnection, families: readonly Family[]): Promise<KernelState> {
   for (let attempt = 1; ; attempt++) {
     const generation = nft.generation();
     try {
-      const state = readOnce(nft, families, generation);
+      const state = await readOnce(nft, families, generation);
       if (nft.generation() === generation) return { generation, ...state };
       if (attempt >= ATTEMPTS) return { generation: null, ...state };
     } catch (error) {
@@ -46,16 +46,16 @@ export function readKernel(nft: NftConnection, families: readonly Family[]): Ker
   }
 }
 
-function readOnce(
+async function readOnce(
   nft: NftConnection,
   families: readonly Family[],
   generation: number,
-): Omit<KernelState, 'generation'> {
+): Promise<Omit<KernelState, 'generation'>> {
   const tables = new Map<Family, KernelTable>();
   const all = nft.tables();
   for (const family of families) {
     const ours = all.find((t) => t.family === family && t.name === TABLE);
-    if (ours) tables.set(family, readTable(nft, family, generation, ours.userdata));
+    if (ours) tables.set(family, await readTable(nft, family, generation, ours.userdata));
   }
   return { tables, kubeProxy: all.filter((t) => t.name === 'kube-proxy').map((t) => t.family) };
 }
@@ -72,7 +72,12 @@ const sameSet = (a: KernelSet, family: Family): boolean => {
   );
 };
 
-function readTable(nft: NftConnection, family: Family, generation: number, userdata: string): KernelTable {
+async function readTable(
+  nft: NftConnection,
+  family: Family,
+  generation: number,
+  userdata: string,
+): Promise<KernelTable> {
   const chains = new Map(nft.chains(family, TABLE).map((c) => [c.name, c.base]));
   const sets = nft.sets(family, TABLE);
   const names = new Set(sets.map((s) => s.name));
@@ -82,25 +87,35 @@ function readTable(nft: NftConnection, family: Family, generation: number, userd
   const elements: Elements = new Map();
   const table = { damaged, chains, rules: nft.rules(family, TABLE), sets: names, elements };
   if (damaged !== null) return table;
-  const dump = (set: SetName): void => {
+  const dump = async (set: SetName): Promise<void> => {
     const found = new Map<string, Element>();
-    if (names.has(set)) nft.elements(family, TABLE, set, generation, (e) => found.set(e.key, e));
+    if (names.has(set)) await nft.elements(family, TABLE, set, generation, (e) => found.set(e.key, e));
     elements.set(set, found);
   };
   const indexed: readonly SetName[] = ['endpoints', 'local-endpoints'];
-  for (const set of SET_NAMES) if (set !== 'affinity' && !indexed.includes(set)) dump(set);
+  for (const set of SET_NAMES) if (set !== 'affinity' && !indexed.includes(set)) await dump(set);
   const keys = endpointKeys(elements);
   for (const set of indexed) {
     const wanted = keys.get(set)!;
-    if (!names.has(set) || wanted.length <= READ_BY_KEY_ABOVE || !readByKeys(nft, family, set, wanted, elements))
-      dump(set);
+    if (
+      !names.has(set) ||
+      wanted.length <= READ_BY_KEY_ABOVE ||
+      !(await readByKeys(nft, family, set, wanted, elements))
+    )
+      await dump(set);
   }
   return table;
 }
 
-function readByKeys(nft: NftConnection, family: Family, set: SetName, keys: string[], into: Elements): boolean {
+async function readByKeys(
+  nft: NftConnection,
+  family: Family,
+  set: SetName,
+  keys: string[],
+  into: Elements,
+): Promise<boolean> {
   const found = new Map<string, Element>();
-  const complete = nft.elementsByKey(family, TABLE, set, keys, (e) => found.set(e.key, e));
+  const complete = await nft.elementsByKey(family, TABLE, set, keys, (e) => found.set(e.key, e));
   if (complete) into.set(set, found);
   return complete;
 }

@@ -2,7 +2,7 @@
 import { FAMILIES } from '../../native/ip.ts';
 import type { NodeSettings, ServicePlan } from '../service-plan.ts';
 import type { Elements } from './changes.ts';
-import { desiredTable } from './desired.ts';
+import { desiredTable, serviceElements } from './desired.ts';
 import { frontendKeyLength } from './elements.ts';
 import { ServiceTable } from './service-table.ts';
 import { chainTexts, serviceFilter, tableParts } from './text.ts';
@@ -16,7 +16,7 @@ export function* renderParts(
   tables: Iterable<ServiceTable>,
   service?: string,
 ): Generator<string> {
-  const all = [...tables].map((table) => desiredTable(settings, table, service));
+  const all = [...tables].map((table) => desiredTable(settings, table, serviceElements(table, service)));
   for (const [i, { family, chains, elements }] of all.entries()) {
     if (i > 0) yield '\n';
     const include = service === undefined ? undefined : serviceFilter(service, elements, frontendKeyLength(family));
@@ -34,10 +34,7 @@ export function tablesOf(settings: NodeSettings, plans: readonly ServicePlan[]):
   const nothing: Elements = new Map();
   return FAMILIES.filter((family) => settings.families[family]).map((family) => {
     const table = new ServiceTable(family);
-    table.adopt(
-      plans.filter((plan) => plan.family === family),
-      nothing,
-    );
+    for (const plan of plans) if (plan.family === family) table.adopt(plan, nothing);
     return table;
   });
 }

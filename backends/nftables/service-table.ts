@@ -137,8 +137,10 @@ export class ServiceTable {
     renderService(state, this.words, emit);
   }
 
-  /** Learns at start which chains exist and what they are called, from the kernel's elements. */
+  /** Learns at start which chains exist, what they are called, and which numbers are in use, from the kernel's elements. */
   adoptActions(have: Elements): void {
+    // New numbers go on behind them: none may be given out before its owner has been adopted.
+    for (const { data } of have.get('affinity-services')?.values() ?? []) this.#sids.skip(sidOf(data!));
     for (const element of have.get('actions')?.values() ?? []) {
       if (element.data === undefined) continue;
       this.words.learn(u32FromHost(element.key), element.data);
@@ -237,7 +239,7 @@ export class ServiceTable {
     for (const frontend of plan.frontends) {
       const fe = frontendKey(this.family, plan, frontend);
       const id = have.get('affinity-services')?.get(fe)?.data;
-      if (id !== undefined && sid === null) sid = (u32FromHost(id) >>> 13) & MAX_SID;
+      if (id !== undefined && sid === null) sid = sidOf(id);
       const read = (prefix: '' | 'local-'): string[] => {
         const direct = readIndices(have, `${prefix}endpoints` as SetName, fe);
         if (direct.length > 0) return direct;
@@ -260,6 +262,8 @@ export class ServiceTable {
     return { cluster: [...new Set(cluster)], local: [...new Set(local)], affinity };
   }
 }
+
+const sidOf = (word: string): number => (u32FromHost(word) >>> 13) & MAX_SID;
 
 function readIndices(have: Elements, set: SetName, fe: string): string[] {
   const elements = have.get(set);

@@ -49,6 +49,11 @@ export class NumberPool {
     return true;
   }
 
+  /** New numbers are looked for behind this one. */
+  skip(number: number): void {
+    this.#last = Math.max(this.#last, Math.min(number, this.#max));
+  }
+
   release(number: number): void {
     this.#used.delete(number);
   }

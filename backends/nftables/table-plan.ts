@@ -162,6 +162,25 @@ export function writeElements(batch: Batch, family: Family, operations: Operatio
   for (const [set, elements] of operations.additions) batch.addElements(family, SETS[family][set], elements);
 }
 
+/** Elements written between two turns of the event loop. */
+const TURN_ELEMENTS = 10_000;
+
+/** The same, giving the event loop turns; nothing else may write to the batch meanwhile. */
+export async function writeElementsInTurns(batch: Batch, family: Family, operations: Operations): Promise<void> {
+  const parts = async (elements: readonly Element[], write: (part: readonly Element[]) => void): Promise<void> => {
+    for (let at = 0; at < elements.length; at += TURN_ELEMENTS) {
+      if (at > 0) await new Promise<void>((resolve) => setImmediate(resolve));
+      write(elements.slice(at, at + TURN_ELEMENTS));
+    }
+  };
+  for (const [set, elements] of operations.deletions) {
+    await parts(elements, (part) => batch.deleteElements(family, SETS[family][set], part));
+  }
+  for (const [set, elements] of operations.additions) {
+    await parts(elements, (part) => batch.addElements(family, SETS[family][set], part));
+  }
+}
+
 export function writeRemovals(batch: Batch, steps: TableSteps): void {
   for (const chain of steps.oldChains) batch.deleteChain(steps.family, chain);
   for (const set of steps.oldSets) batch.deleteSet(steps.family, set);
@@ -173,25 +192,6 @@ export function knownActionChains(kernel: KernelTable): Action[] {
     const action = base === '' ? parseChainName(name) : null;
     return action && chainName(action) === name ? [action] : [];
   });
-}
-
-/** Word sets lead to chains; a change of them takes effect at once for new packets. */
-const WORD_SETS: ReadonlySet<SetName> = new Set([
-  'services',
-  'nodeports',
-  'short-circuit',
-  'local-only',
-  'no-endpoints-reject',
-  'no-endpoints-drop',
-]);
-const BYTES_PER_ELEMENT = 120;
-
-/** An upper estimate of what operations take on the wire. */
-export function operationBytes(operations: Operations): number {
-  let count = 0;
-  for (const lists of [operations.deletions, operations.additions])
-    for (const list of lists.values()) count += list.length;
-  return count * BYTES_PER_ELEMENT;
 }
 
 /** Only the operations on `actions` and `local-actions`, or all but those. */
@@ -218,56 +218,4 @@ export function describeSteps(steps: TableSteps): string {
   const MOST = 8;
   const more = parts.length > MOST ? `, and ${parts.length - MOST} more` : '';
   return `${steps.family} ${parts.slice(0, MOST).join(', ')}${more}`;
-}
-
-/**
- * Splits operations that are too big for one message into transactions each of which leaves every Service consistent:
- * first what nobody leads to yet, then replacements and words, then deletions of words, then what nobody leads to any more.
- */
-export function chunks(operations: Operations, maxBytes: number): Operations[] {
-  const out: Operations[] = [];
-  let current = emptyOperations();
-  let bytes = 0;
-  const put = (lists: Map<SetName, Element[]>, set: SetName, elements: readonly Element[]): void => {
-    const list = lists.get(set) ?? [];
-    lists.set(set, list);
-    list.push(...elements);
-  };
-  const add = (set: SetName, deletions: readonly Element[], additions: readonly Element[]): void => {
-    const size = BYTES_PER_ELEMENT * (deletions.length + additions.length);
-    if (bytes > 0 && bytes + size > maxBytes) {
-      out.push(current);
-      current = emptyOperations();
-      bytes = 0;
-    }
-    if (deletions.length > 0) put(current.deletions, set, deletions);
-    if (additions.length > 0) put(current.additions, set, additions);
-    bytes += size;
-  };
-  const replaced = new Map<SetName, Map<string, Element>>();
-  for (const [set, elements] of operations.deletions) replaced.set(set, new Map(elements.map((e) => [e.key, e])));
-  const phases: ((word: boolean, set: SetName, old: Element | null, now: Element | null) => boolean)[] = [
-    (word, _set, old, now) => !word && old === null && now !== null,
-    (_word, _set, old, now) => old !== null && now !== null,
-    (word, _set, old, now) => word && old === null && now !== null,
-    (word, _set, _old, now) => word && now === null,
-    (word, _set, _old, now) => !word && now === null,
-  ];
-  for (const phase of phases) {
-    for (const set of SET_NAMES) {
-      const word = WORD_SETS.has(set);
-      const old = replaced.get(set);
-      const additions = operations.additions.get(set) ?? [];
-      for (const element of additions) {
-        const before = old?.get(element.key) ?? null;
-        if (phase(word, set, before, element)) add(set, before ? [before] : [], [element]);
-      }
-      const adding = new Set(additions.map((e) => e.key));
-      for (const element of old?.values() ?? []) {
-        if (!adding.has(element.key) && phase(word, set, element, null)) add(set, [element], []);
-      }
-    }
-  }
-  if (bytes > 0) out.push(current);
-  return out;
 }

@@ -45,6 +45,19 @@ function errnoOf(error: unknown): number {
   return error instanceof Error && 'errno' in error && typeof error.errno === 'number' ? Math.abs(error.errno) : 0;
 }
 
+/** @throws NetlinkError when the message is a refusal. */
+function endOfDump(name: string, message: Message): 'end' | 'interrupted' | null {
+  if (message.type === NLMSG_DONE) {
+    const errno = message.end - message.start >= 4 ? -message.buffer.readInt32LE(message.start) : 0;
+    if (errno !== 0 && errno !== EINTR) throw new NetlinkError(name, errno);
+    return errno === EINTR ? 'interrupted' : 'end';
+  }
+  if (message.type !== NLMSG_ERROR) return null;
+  const ack = decodeAcknowledgement(message);
+  if (ack.errno !== 0 && ack.errno !== EINTR) throw new NetlinkError(name, ack.errno, ack.text, ack.offset);
+  return ack.errno === EINTR ? 'interrupted' : 'end';
+}
+
 export class NetlinkSocket {
   readonly fd: number;
   /** The address the kernel gave this socket; notifications carry it as the author of a change. */
@@ -136,6 +149,20 @@ export class NetlinkSocket {
    * @throws NetlinkError when the kernel refuses.
    */
   dump(name: string, request: Buffer, seq: number, visit: (message: Message) => void): boolean {
+    for (const end of this.dumpInParts(name, request, seq, visit)) if (end !== null) return end;
+    return false;
+  }
+
+  /**
+   * The same as a generator that yields null after each datagram, so that the caller may do something else, and the
+   * result at its end. Nothing else may use the socket before.
+   */
+  *dumpInParts(
+    name: string,
+    request: Buffer,
+    seq: number,
+    visit: (message: Message) => void,
+  ): Generator<boolean | null, void> {
     this.send(request);
     let consistent = true;
     for (;;) {
@@ -144,20 +171,12 @@ export class NetlinkSocket {
       for (const message of messages(datagram)) {
         if (message.seq !== seq) continue;
         if (message.flags & NLM_F_DUMP_INTR) consistent = false;
-        if (message.type === NLMSG_DONE) {
-          const errno = message.end - message.start >= 4 ? -message.buffer.readInt32LE(message.start) : 0;
-          if (errno === EINTR) return false;
-          if (errno !== 0) throw new NetlinkError(name, errno);
-          return consistent;
-        }
-        if (message.type === NLMSG_ERROR) {
-          const ack = decodeAcknowledgement(message);
-          if (ack.errno === EINTR) return false;
-          if (ack.errno !== 0) throw new NetlinkError(name, ack.errno, ack.text, ack.offset);
-          return consistent;
-        }
+        const end = endOfDump(name, message);
+        if (end === 'interrupted') return yield false;
+        if (end === 'end') return yield consistent;
         visit(message);
       }
+      yield null;
     }
   }
 

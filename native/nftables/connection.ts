@@ -20,6 +20,8 @@ import { type Expression, readExpressions } from './expression.ts';
 const MiB = 1 << 20;
 /** Batches above this size are written from a thread of the pool, so that the event loop stays free. */
 const ASYNC_BYTES = MiB;
+/** Long reads give the event loop a turn this often. */
+const TURN_MS = 10;
 
 export interface Refusal {
   readonly errno: number;
@@ -216,17 +218,22 @@ export class NftConnection {
   }
 
   /**
-   * Calls `visit` for each element of a set.
-   * Element dumps carry no interrupted flag; each message names the low bits of the generation it was made in instead.
+   * Calls `visit` for each element of a set, with turns for the event loop. Element dumps carry no interrupted flag; each message names the low bits of the generation it was made in instead.
    * @throws InterruptedDump when that is not `generation`.
    */
-  elements(family: Family, table: string, set: string, generation: number, visit: (element: Element) => void): void {
+  async elements(
+    family: Family,
+    table: string,
+    set: string,
+    generation: number,
+    visit: (element: Element) => void,
+  ): Promise<void> {
     const seq = this.#start(NFT_MSG.getSetElem, NLM_F_DUMP, family);
     this.#request.attrString(1, table);
     this.#request.attrString(2, set);
     this.#request.endMessage();
     let interrupted = false;
-    const consistent = this.socket.dump(`list elements of ${set}`, this.#request.bytes(), seq, (message) => {
+    const consistent = await this.#dumpInTurns(`list elements of ${set}`, seq, (message) => {
       if (message.buffer.readUInt16BE(message.start + 2) !== (generation & 0xffff)) interrupted = true;
       visitElements(message, visit);
     });
@@ -234,13 +241,13 @@ export class NftConnection {
   }
 
   /** Reads the elements with these keys, one request per 400 keys. @returns false when one of them is missing. */
-  elementsByKey(
+  async elementsByKey(
     family: Family,
     table: string,
     set: string,
     keys: readonly string[],
     visit: (e: Element) => void,
-  ): boolean {
+  ): Promise<boolean> {
     for (let from = 0; from < keys.length; from += 400) {
       const seq = this.#start(NFT_MSG.getSetElem, NLM_F_ACK, family);
       this.#request.attrString(1, table);
@@ -256,13 +263,25 @@ export class NftConnection {
       this.#request.endNest(list);
       this.#request.endMessage();
       try {
-        this.socket.dump(`get elements of ${set}`, this.#request.bytes(), seq, (m) => visitElements(m, visit));
+        await this.#dumpInTurns(`get elements of ${set}`, seq, (m) => visitElements(m, visit));
       } catch (error) {
         if (error instanceof NetlinkError && error.code === 'ENOENT') return false;
         throw error;
       }
     }
     return true;
+  }
+
+  /** Sends the finished request; gives the event loop a turn now and then. */
+  async #dumpInTurns(name: string, seq: number, visit: (message: Message) => void): Promise<boolean> {
+    let since = performance.now();
+    for (const end of this.socket.dumpInParts(name, this.#request.bytes(), seq, visit)) {
+      if (end !== null) return end;
+      if (performance.now() - since < TURN_MS) continue;
+      await new Promise<void>((resolve) => setImmediate(resolve));
+      since = performance.now();
+    }
+    return false;
   }
 
   #start(type: number, flags: number, family: Family | null): number {
