@@ -36,7 +36,9 @@ export function parseChainName(name: string): Action | null {
   const m = /^(np-)?(lb|mq|ll)-(?:sa(\d+)-)?(\d+)$/.exec(name);
   if (!m) return null;
   const affinitySeconds = m[3] === undefined ? null : Number(m[3]);
-  return { prefix: `${m[1] ?? ''}${m[2]}` as Prefix, count: Number(m[4]), affinitySeconds };
+  const count = Number(m[4]);
+  if (count < 1 || count > MAX_ENDPOINTS || affinitySeconds === 0) return null;
+  return { prefix: `${m[1] ?? ''}${m[2]}` as Prefix, count, affinitySeconds };
 }
 
 export const wordKind = (word: number): number => (word >>> 16) & 0x7fff;
