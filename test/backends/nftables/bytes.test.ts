@@ -126,6 +126,9 @@ t.test('action words', async (t) => {
   t.equal(words.action(EXTERNAL_LOCAL_WORD), null);
   t.equal(words.action(0x81ff0001), null, 'a number nobody has given out');
   t.equal(parseChainName('lb-'), null);
+  t.equal(parseChainName('lb-0'), null, 'no endpoint to choose');
+  t.equal(parseChainName('lb-65536'), null, 'more than a word can count');
+  t.equal(parseChainName('lb-sa0-2'), null);
   t.equal(parseChainName('sh-4'), null);
 
   const restarted = new ActionWords();
