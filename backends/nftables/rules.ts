@@ -300,6 +300,8 @@ class RuleBook {
   #masquerading(): Rule[] {
     const v = this.#v;
     const bit = this.#markBit;
+    // nft takes the mask of the highest bit for a prefix.
+    const isMarked = bit === WORD_BIT ? 'meta mark != 0x00000000/1' : `meta mark & ${hex32(bit)} != 0x00000000`;
     const masquerade: Expression = { name: 'masquerade', flags: NAT_RANGE.protoRandomFully };
     return [
       {
@@ -313,7 +315,7 @@ class RuleBook {
         ],
       },
       {
-        text: `meta mark & ${hex32(bit)} != 0x00000000 meta mark set meta mark ^ ${hex32(bit)} masquerade fully-random`,
+        text: `${isMarked} meta mark set meta mark ^ ${hex32(bit)} masquerade fully-random`,
         expressions: [
           { name: 'meta', key: META.mark, dreg: reg(0) },
           mask(0, bit),
