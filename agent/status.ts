@@ -107,7 +107,7 @@ export function judge({
   const refused = sync?.refused.length ?? 0;
   const failing = sync?.lastError ?? null;
   const partly = [
-    ...(refused > 0 ? [`the kernel refused ${refused} Services`] : []),
+    ...(refused > 0 ? [`the kernel refused ${refused} Service${refused === 1 ? '' : 's'}`] : []),
     ...(failing !== null && refused === 0 ? [`the last sync failed: ${failing}`] : []),
     ...watches.flatMap(({ kind, lastError }) => (lastError === null ? [] : [`watch of ${kind}: ${lastError}`])),
     ...conditions.map(({ name, message }) => `${name}: ${message}`),

@@ -6,7 +6,7 @@ import { type ControlAnswer, type ControlRoute, jsonAnswer } from './control-soc
 
 export interface ControlRoutesOptions {
   readonly status: () => Status;
-  readonly backend: Backend;
+  readonly backend: Pick<Backend, 'dumpParts'>;
   /** null while no rules have been made. */
   readonly explained: () => ExplainerOptions | null;
 }
