@@ -2,7 +2,8 @@
 //
 //   node test/support/api-server-main.ts --services 10000 --endpoints 5 --port 0
 //
-// Prints one line of JSON, {"url", "controlUrl", "node", "objects"}. PUT of an object to the control URL stores it;
+// Prints one line of JSON, {"url", "controlUrl", "node", "objects"}; with --control PATH the control server listens on
+// that Unix socket. PUT of an object to the control URL stores it;
 // GET controlUrl/NAMESPACE/NAME answers an EndpointSlice, DELETE removes it.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -17,6 +18,7 @@ const { values } = parseArgs({
     nodes: { type: 'string', default: '10' },
     seed: { type: 'string', default: '1' },
     port: { type: 'string', default: '0' },
+    control: { type: 'string', default: '' },
     'no-streaming-list': { type: 'boolean', default: false },
   },
 });
@@ -58,7 +60,9 @@ const control = createServer(async (req, res) => {
 });
 
 const url = await server.start(Number(values.port));
-await new Promise<void>((resolve) => control.listen(0, '127.0.0.1', resolve));
-const controlUrl = `http://127.0.0.1:${(control.address() as AddressInfo).port}`;
+// A Unix socket can be reached from any network namespace.
+const where = values.control === '' ? { host: '127.0.0.1', port: 0 } : { path: values.control };
+await new Promise<void>((resolve) => control.listen(where, resolve));
+const controlUrl = values.control || `http://127.0.0.1:${(control.address() as AddressInfo).port}`;
 const objects = server.store.all('services').length + server.store.all('endpointslices').length;
 process.stdout.write(`${JSON.stringify({ url, controlUrl, node: 'node-0', objects })}\n`);

@@ -1,0 +1,113 @@
+// npm run bench -- [--scale 10000x5]… [--mode nftables] [--json FILE] [--command 'kube-proxy --config {config}'] [--no-agent]
+//
+// For each scale (Services x endpoints of each): the agent's own work in this process (cold sync from memory, one
+// endpoint change from event to kernel acknowledgement, restart with nothing changed), and the whole agent as a process
+// on objects from an API server. --command measures another proxy on the same objects, for a table side by side.
+// Everything happens in private network namespaces.
+import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { cpus, release, totalmem } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { namespacesMissing } from '../test/support/namespaces.ts';
+import { printTable, type Run } from './report.ts';
+import { measureProcess } from './run-process.ts';
+
+const { values } = parseArgs({
+  options: {
+    scale: { type: 'string', multiple: true, default: ['1000x5', '10000x5'] },
+    mode: { type: 'string', default: 'nftables' },
+    json: { type: 'string' },
+    command: { type: 'string' },
+    'no-agent': { type: 'boolean', default: false },
+  },
+});
+const MODES = ['nftables'];
+const fail = (message: string): never => {
+  process.stderr.write(`bench: ${message}\n`);
+  process.exit(2);
+};
+if (!MODES.includes(values.mode)) fail(`--mode ${values.mode} does not exist yet; there is ${MODES.join(', ')}`);
+const scales = values.scale.map((text) => {
+  const m = /^(\d+)x(\d+)$/.exec(text) ?? fail(`--scale ${text}: expected SERVICESxENDPOINTS, such as 10000x5`);
+  return { services: Number(m[1]), endpointsPerService: Number(m[2]) };
+});
+const missing = await namespacesMissing();
+if (missing !== null) fail(missing);
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const run = (argv: string[]): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, argv, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
+    let out = '';
+    child.stdout.on('data', (chunk) => {
+      out += chunk;
+    });
+    child.on('error', reject);
+    child.on('exit', (code) => (code === 0 ? resolve(out) : reject(new Error(`${argv.join(' ')} ended with ${code}`))));
+  });
+
+interface InProcess {
+  readonly coldSyncMs: number;
+  readonly warmRestartObjects: number;
+  readonly changeP50Ms: number;
+  readonly changeP99Ms: number;
+  readonly elementsPerChange: number;
+  readonly longestStallMs: number;
+}
+
+await run(['scripts/build.mjs']);
+const runs: Run[] = [];
+for (const scale of scales) {
+  const name = `${scale.services}x${scale.endpointsPerService}`;
+  const say = (who: string) => (text: string) => process.stderr.write(`${name} ${who}: ${text}\n`);
+  if (!values['no-agent']) {
+    say('kubeplumb')('in memory');
+    const argv = [scale.services, scale.endpointsPerService, 300].map(String);
+    const inner = JSON.parse(await run(['bench/in-namespace.ts', ...argv])) as InProcess;
+    const command = [process.execPath, `${root}/dist/kubeplumb.js`, '--config', '{config}'];
+    const outer = await measureProcess({
+      ...scale,
+      mode: values.mode,
+      command,
+      changes: 40,
+      startLimitMs: 120_000,
+      say: say('kubeplumb'),
+    });
+    runs.push({
+      program: 'kubeplumb',
+      mode: values.mode,
+      ...scale,
+      ...outer,
+      ...inner,
+      warmRestartObjects: outer.warmRestartObjects,
+    });
+  }
+  if (values.command) {
+    const command = values.command.split(/\s+/);
+    const say2 = say(command[0]!.split('/').at(-1)!);
+    const outer = await measureProcess({
+      ...scale,
+      mode: values.mode,
+      command,
+      changes: 5,
+      startLimitMs: 1_200_000,
+      say: say2,
+    });
+    const coldSyncMs = outer.syncSeconds === null ? null : outer.syncSeconds * 1000;
+    runs.push({
+      program: command[0]!.split('/').at(-1)!,
+      mode: values.mode,
+      ...scale,
+      ...outer,
+      coldSyncMs,
+      changeP50Ms: null,
+      changeP99Ms: null,
+      elementsPerChange: null,
+    });
+  }
+}
+const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, Node ${process.versions.node}`;
+printTable(machine, runs);
+if (values.json) writeFileSync(values.json, `${JSON.stringify({ machine, runs }, null, 1)}\n`);
+process.exit(0);

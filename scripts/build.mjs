@@ -1,0 +1,28 @@
+// Bundles the two programs into dist/: ESM, with source maps. Native add-ons stay outside and come from node_modules.
+import { rmSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+rmSync(`${root}/dist`, { recursive: true, force: true });
+const result = await build({
+  absWorkingDir: root,
+  entryPoints: { kubeplumb: 'agent/main.ts', agentctl: 'agent/agentctl.ts' },
+  outdir: 'dist',
+  bundle: true,
+  platform: 'node',
+  target: 'node24',
+  format: 'esm',
+  sourcemap: true,
+  minify: true,
+  keepNames: true,
+  legalComments: 'linked',
+  metafile: true,
+  external: ['ffi-rs', 'netlink'],
+  // Bundled CommonJS modules call require for Node's own modules.
+  banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
+  define: { 'process.env.NODE_ENV': '"production"' },
+});
+for (const [file, { bytes }] of Object.entries(result.metafile.outputs)) {
+  if (file.endsWith('.js')) console.log(`${file}  ${(bytes / 1024).toFixed(0)} KiB`);
+}
