@@ -13,7 +13,7 @@ import {
 } from '../backend.ts';
 import { Breather } from '../breather.ts';
 import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
-import type { Elements, Operations } from './changes.ts';
+import { addMissing, type Elements, type Operations } from './changes.ts';
 import { chunks, operationBytes } from './chunks.ts';
 import { Committer, OutcomeUnknown, RulesetChanged, TransactionRefused } from './committer.ts';
 import { desiredChains, desiredTable, nodePortElements, serviceElementsInTurns } from './desired.ts';
@@ -47,6 +47,8 @@ export interface NftablesOptions {
   readonly events: BackendEvents;
   /** How often to look for foreign changes, in milliseconds. */
   readonly pollMs?: number;
+  /** Bytes that one transaction may have; what the send buffer takes by default. */
+  readonly limitBytes?: number;
 }
 
 /** Packets that follow an old word have left the maps after this long. */
@@ -59,7 +61,7 @@ const noElements: Elements = new Map();
 
 export class NftablesBackend implements Backend {
   readonly #nft = new NftConnection();
-  readonly #committer = new Committer(this.#nft);
+  readonly #committer: Committer;
   readonly #events: BackendEvents;
   readonly #tables = new Map<Family, ServiceTable>();
   readonly #watch: DriftWatch;
@@ -70,6 +72,7 @@ export class NftablesBackend implements Backend {
 
   constructor(options: NftablesOptions) {
     this.#events = options.events;
+    this.#committer = new Committer(this.#nft, options.limitBytes);
     this.#watch = new DriftWatch({
       portId: this.#nft.socket.portId,
       pollMs: options.pollMs ?? 200,
@@ -219,11 +222,9 @@ export class NftablesBackend implements Backend {
       const kernel = await readKernel(this.#nft, [...this.#tables.keys()]);
       const steps: TableSteps[] = [];
       for (const [family, table] of this.#tables) {
-        table.leftovers.clear();
-        const step = planTable(
-          kernel.tables.get(family) ?? null,
-          desiredTable(this.#current, table, await serviceElementsInTurns(table)),
-        );
+        const elements = await serviceElementsInTurns(table);
+        addMissing(elements, table.leftovers);
+        const step = planTable(kernel.tables.get(family) ?? null, desiredTable(this.#current, table, elements));
         if (!noSteps(step)) steps.push(step);
       }
       if (steps.length === 0) return null;
@@ -278,6 +279,7 @@ export class NftablesBackend implements Backend {
         // Believe that it was applied, then let the kernel say.
         for (const [table, change] of prepared) table.applied(change);
         await this.#repair();
+        this.#sweepLater();
         return [];
       }
       const guilty =
@@ -366,6 +368,7 @@ export class NftablesBackend implements Backend {
       for (const table of this.#tables.values()) table.leftovers.clear();
     } catch (error) {
       if (!(error instanceof TransactionRefused || error instanceof OutcomeUnknown)) throw error;
+      for (const table of this.#tables.values()) table.leftovers.clear();
       await this.#repair();
     }
   }

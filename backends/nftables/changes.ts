@@ -160,6 +160,15 @@ export class ElementChanges {
   }
 }
 
+/** Adds elements whose keys are not there yet. */
+export function addMissing(into: Elements, elements: Elements): void {
+  for (const [set, list] of elements) {
+    let known = into.get(set);
+    if (!known) into.set(set, (known = new Map()));
+    for (const [key, element] of list) if (!known.has(key)) known.set(key, element);
+  }
+}
+
 /** The difference between what the kernel holds and what it shall hold, for one set. */
 export function diffSet(
   have: ReadonlyMap<string, Element>,

@@ -44,13 +44,12 @@ export class Committer {
   /** The generation that only our own commits lead to. */
   expectedGeneration = 0;
 
-  constructor(nft: NftConnection) {
-    this.#nft = nft;
-  }
-
   /** Bytes that one transaction may have. */
-  get limit(): number {
-    return this.#nft.socket.sendForced ? FORCED_LIMIT : NetlinkSocket.sendLimit;
+  readonly limit: number;
+
+  constructor(nft: NftConnection, limitBytes?: number) {
+    this.#nft = nft;
+    this.limit = limitBytes ?? (nft.socket.sendForced ? FORCED_LIMIT : NetlinkSocket.sendLimit);
   }
 
   /**

@@ -2,7 +2,7 @@
 import type { Family } from '../../native/ip.ts';
 import type { Element } from '../../native/nftables/batch.ts';
 import { InterruptedDump, type KernelSet, type NftConnection } from '../../native/nftables/connection.ts';
-import { u32FromHost } from '../../native/nftables/constants.ts';
+import { SET_FLAG, u32FromHost } from '../../native/nftables/constants.ts';
 import type { Expression } from '../../native/nftables/expression.ts';
 import { parseChainName, wordCount } from './actions.ts';
 import type { Elements } from './changes.ts';
@@ -80,7 +80,8 @@ async function readTable(
 ): Promise<KernelTable> {
   const chains = new Map(nft.chains(family, TABLE).map((c) => [c.name, c.base]));
   const sets = nft.sets(family, TABLE);
-  const names = new Set(sets.map((s) => s.name));
+  // Anonymous sets belong to a rule and go with it.
+  const names = new Set(sets.filter((s) => (s.flags & SET_FLAG.anonymous) === 0).map((s) => s.name));
   const foreign = sets.find((s) => SETS[family][s.name as SetName] && !sameSet(s, family));
   const damaged =
     userdata !== TABLE_USERDATA ? 'its comment is not ours' : foreign ? `set ${foreign.name} has another type` : null;

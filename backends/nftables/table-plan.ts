@@ -182,8 +182,9 @@ export async function writeElementsInTurns(batch: Batch, family: Family, operati
 }
 
 export function writeRemovals(batch: Batch, steps: TableSteps): void {
-  for (const chain of steps.oldChains) batch.deleteChain(steps.family, chain);
+  // A foreign verdict map may lead to a foreign chain.
   for (const set of steps.oldSets) batch.deleteSet(steps.family, set);
+  for (const chain of steps.oldChains) batch.deleteChain(steps.family, chain);
 }
 
 /** Chains of the kernel that an action of ours would have; they stay although nothing uses them now. */

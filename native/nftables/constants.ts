@@ -34,7 +34,15 @@ export const NFPROTO: Readonly<Record<Family, number>> = { IPv4: 2, IPv6: 10 };
 export const VERDICT = { drop: 0, accept: 1, jump: -3, goto: -4, return: -5 } as const;
 export type VerdictCode = (typeof VERDICT)[keyof typeof VERDICT];
 
-export const SET_FLAG = { constant: 2, interval: 4, map: 8, timeout: 16, dynamic: 32, concat: 128 } as const;
+export const SET_FLAG = {
+  anonymous: 1,
+  constant: 2,
+  interval: 4,
+  map: 8,
+  timeout: 16,
+  dynamic: 32,
+  concat: 128,
+} as const;
 /** NFTA_SET_DATA_TYPE of a verdict map. */
 export const TYPE_VERDICT = 0xffffff00;
 
