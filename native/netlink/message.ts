@@ -38,6 +38,12 @@ export class MessageWriter {
     this.length = 0;
   }
 
+  /** Forgets what was written and gives up a buffer that has grown beyond `capacity`. */
+  shrink(capacity: number): void {
+    this.length = 0;
+    if (this.buffer.length > capacity) this.buffer = Buffer.allocUnsafe(capacity);
+  }
+
   startMessage(type: number, flags: number, seq: number): number {
     this.#reserve(HEADER_LENGTH);
     const at = (this.#message = this.length);

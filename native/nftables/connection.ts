@@ -92,7 +92,9 @@ export class NftConnection {
     const bytes = batch.finish();
     if (bytes.length > ASYNC_BYTES) await this.socket.sendAsync(bytes);
     else this.socket.send(bytes);
-    return this.#verdict(batch);
+    const result = this.#verdict(batch);
+    this.#writer.shrink(MiB);
+    return result;
   }
 
   #verdict(batch: Batch): CommitResult {
