@@ -4,6 +4,7 @@ import { FAMILIES, type Family } from '../../native/ip.ts';
 import type { OwnsFrontend } from '../plan/plan-service.ts';
 import { sameServicePorts } from '../plan/service-ports.ts';
 import type { Kind } from '../source/source.ts';
+import { asObject } from './fields.ts';
 import { FrontendClaims } from './frontend-claims.ts';
 import {
   type EndpointSlice,
@@ -36,6 +37,8 @@ export interface Changes {
   readonly serviceCidrsChanged: boolean;
   /** When the applied slice changes happened, milliseconds since the epoch (E-48). */
   readonly triggerTimesMs: Readonly<Record<Family, readonly number[]>>;
+  /** Of each kind, that of the last object that was added or changed. */
+  readonly resourceVersions: Readonly<Partial<Record<Kind, string>>>;
 }
 
 export interface StateOptions {
@@ -57,6 +60,7 @@ export class State {
   readonly #serviceCidrs = new Map<string, ServiceCIDR>();
   readonly #claims: FrontendClaims;
   readonly #problems: ProblemLog;
+  readonly #resourceVersions: Partial<Record<Kind, string>> = {};
   #node: Node | null = null;
   #zoneAtLastTake = '';
   #nodeChanged = false;
@@ -78,6 +82,8 @@ export class State {
 
   /** An object was added or changed; raw JSON. Returns whether there is something to sync because of it. */
   apply(kind: Kind, raw: unknown): boolean {
+    const { resourceVersion } = asObject(asObject(raw)?.metadata) ?? {};
+    if (typeof resourceVersion === 'string') this.#resourceVersions[kind] = resourceVersion;
     switch (kind) {
       case 'Service': {
         const parsed = this.#noteProblems(kind, parseService(raw));
@@ -153,6 +159,7 @@ export class State {
       nodeChanged: this.#nodeChanged,
       serviceCidrsChanged: this.#serviceCidrsChanged,
       triggerTimesMs: slices.triggerTimesMs,
+      resourceVersions: { ...this.#resourceVersions },
     };
     this.#zoneAtLastTake = zone;
     this.#nodeChanged = false;

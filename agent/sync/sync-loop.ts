@@ -12,6 +12,7 @@ import { BoundedRunner, doubling } from './bounded-runner.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { ConntrackCleaner } from './conntrack-cleaner.ts';
 import type { Planner } from './planner.ts';
+import { reclaimMemory } from './reclaim-memory.ts';
 
 export interface SyncLoopOptions {
   readonly state: State;
@@ -27,6 +28,8 @@ export interface SyncLoopOptions {
   readonly syncPeriodMs: number;
   readonly log: Log;
   readonly clock?: Clock;
+  /** Collects garbage after a big sync. */
+  readonly reclaimMemory?: () => void;
   /** Told after each successful sync. */
   readonly onSynced?: () => void;
 }
@@ -49,6 +52,9 @@ export interface SyncReport {
 
 const FIRST_RETRY_MS = 1000;
 const LONGEST_QUIET_MS = 3_600_000;
+/** A sync that leaves much garbage, and how long after it that is collected. */
+const BIG_SYNC_ELEMENTS = 10_000;
+const RECLAIM_AFTER_MS = 1000;
 
 /** Some Services could not be applied; all others were. */
 class ServicesRefused extends Error {}
@@ -61,6 +67,7 @@ export class SyncLoop {
   readonly #unapplied = new Map<string, Set<Family>>();
   #refused = new Map<string, RefusedService>();
   #settingsChanged = false;
+  #cancelReclaim: (() => void) | null = null;
   readonly report: SyncReport = {
     started: false,
     syncs: 0,
@@ -108,6 +115,7 @@ export class SyncLoop {
   }
 
   stop(): Promise<void> {
+    this.#cancelReclaim?.();
     return this.#runner.stop();
   }
 
@@ -122,7 +130,7 @@ export class SyncLoop {
     }
     if (changes.serviceCidrsChanged) this.#settingsChanged = true;
     const work = new Map([...this.#unapplied].map(([service, families]) => [service, [...families]]));
-    const refused = first ? await this.#startBackend() : await this.#applyChanges(work);
+    const refused = first ? await this.#startBackend() : await this.#applyChanges(work, changes);
     this.#unapplied.clear();
     this.#noteRefused(refused);
     this.#reportHealth(first ? this.#everything() : work);
@@ -145,14 +153,17 @@ export class SyncLoop {
     this.#settingsChanged = false;
     const began = this.#clock.monotonicMs();
     const { counts, refused } = await backend.start(settings(), plans);
-    this.report.started = true;
     this.#count(counts);
+    this.report.started = true;
     const ms = Math.round(this.#clock.monotonicMs() - began);
     log.info('rules are in place', { services: plans.length, ...counts, ms });
     return refused;
   }
 
-  async #applyChanges(work: ReadonlyMap<string, readonly Family[]>): Promise<readonly RefusedService[]> {
+  async #applyChanges(
+    work: ReadonlyMap<string, readonly Family[]>,
+    { resourceVersions }: Changes,
+  ): Promise<readonly RefusedService[]> {
     const { backend, planner, settings, log } = this.#options;
     if (this.#settingsChanged) {
       const { counts } = await backend.configure(settings());
@@ -163,8 +174,19 @@ export class SyncLoop {
     const changes: PlanChange[] = await planner.changes(work);
     const { counts, refused } = await backend.sync(changes);
     this.#count(counts);
-    log.debug('synced', { services: work.size, ...counts });
+    // The kernel has acknowledged all that was known up to these versions.
+    log.debug('synced', {
+      services: work.size,
+      ...counts,
+      resourceVersions,
+      monotonicMs: this.#clock.monotonicMs(),
+    });
     return refused;
+  }
+
+  #reclaimLater(): void {
+    this.#cancelReclaim?.();
+    this.#cancelReclaim = this.#clock.after(RECLAIM_AFTER_MS, this.#options.reclaimMemory ?? reclaimMemory);
   }
 
   #everything(): Map<string, readonly Family[]> {
@@ -178,6 +200,7 @@ export class SyncLoop {
   }
 
   #count(counts: SyncCounts): void {
+    if (counts.added > BIG_SYNC_ELEMENTS || !this.report.started) this.#reclaimLater();
     const total = this.report.counts;
     for (const key of Object.keys(total) as (keyof SyncCounts)[]) total[key] += counts[key];
   }
