@@ -71,8 +71,15 @@ export class TestApiServer {
     this.store.listeners.add((event) => this.#publish(event));
   }
 
-  async start(port = 0): Promise<string> {
-    await new Promise<void>((resolve) => this.#server.listen(port, '127.0.0.1', resolve));
+  /**
+   * Listens on 127.0.0.1, or with `everywhere` on all addresses: then the socket is there when the call returns, so that
+   * it can be made inside a network namespace. May be called again after `close`, to come back after an outage.
+   */
+  async start(port = 0, { everywhere = false } = {}): Promise<string> {
+    await new Promise<void>((resolve) => {
+      if (everywhere) this.#server.listen(port, resolve);
+      else this.#server.listen(port, '127.0.0.1', resolve);
+    });
     return this.url;
   }
 
@@ -86,6 +93,11 @@ export class TestApiServer {
     return this.#connections;
   }
 
+  get listening(): boolean {
+    return this.#server.listening;
+  }
+
+  /** Stops listening and cuts all connections. */
   async close(): Promise<void> {
     const closed = new Promise((resolve) => this.#server.close(resolve));
     for (const socket of this.#sockets) socket.destroy();
