@@ -54,7 +54,7 @@ export interface NftablesOptions {
 /** Packets that follow an old word have left the maps after this long. */
 const GRACE_MS = 25;
 const START_ATTEMPTS = 5;
-/** A sync of more Services than this is split when it does not fit one transaction; the most urgent come first. */
+/** Services in the first part of a start that does not fit one transaction; the most urgent come first. */
 const URGENT_SERVICES = 32;
 
 const noElements: Elements = new Map();
@@ -253,7 +253,12 @@ export class NftablesBackend implements Backend {
   sync(changes: readonly PlanChange[]): Promise<SyncResult> {
     return this.#exclusively(async () => {
       const counts = noCounts();
-      const refused = await this.#syncAndIsolate(changes, counts);
+      let refused = await this.#syncAndIsolate(changes, counts);
+      if (refused.length > 0 && refused.length < changes.length) {
+        // One that was tried apart may have wanted an address which another one had not given up yet.
+        const again = changes.filter((c) => refused.some((r) => r.service === c.service && r.family === c.family));
+        refused = await this.#syncAndIsolate(again, counts, true);
+      }
       return { counts, refused };
     });
   }
@@ -266,11 +271,7 @@ export class NftablesBackend implements Backend {
   ): Promise<RefusedService[]> {
     if (changes.length === 0) return [];
     const prepared = this.#prepare(changes);
-    const operationsBytes = prepared.reduce((sum, [, p]) => sum + operationBytes(p.reduced.now), 0);
-    if (operationsBytes > this.#committer.limit && changes.length > 1) {
-      this.#drop(prepared);
-      return this.#halves(changes, counts, verified);
-    }
+    const before = counts.transactions;
     try {
       await this.#commitPrepared(prepared, counts);
       return [];
@@ -286,25 +287,27 @@ export class NftablesBackend implements Backend {
         error instanceof TransactionRefused ? prepared.flatMap(([t, c]) => refusedServices(t, c, error.refusals)) : [];
       this.#drop(prepared);
       if (!(error instanceof TransactionRefused)) throw error;
-      if (error.suggestsDrift && !verified) {
+      const partly = counts.transactions > before;
+      const retry = error.suggestsDrift && !verified;
+      if (partly || retry) {
         const drift = await this.#repair();
-        if (drift) this.#events.drift(drift);
-        return this.#syncAndIsolate(changes, counts, true);
+        if (drift && !partly) this.#events.drift(drift);
       }
+      if (retry) return this.#syncAndIsolate(changes, counts, true);
       if (guilty.length > 0) {
         const rest = changes.filter((c) => !guilty.some((g) => g.service === c.service && g.family === c.family));
         return [...guilty, ...(await this.#syncAndIsolate(rest, counts, true))];
       }
-      if (changes.length > 1) return this.#halves(changes, counts, true);
+      if (changes.length > 1) return this.#halves(changes, counts);
       const { service, family } = changes[0]!;
       return [{ service, family, message: error.message }];
     }
   }
 
-  async #halves(changes: readonly PlanChange[], counts: SyncCounts, verified: boolean): Promise<RefusedService[]> {
+  async #halves(changes: readonly PlanChange[], counts: SyncCounts): Promise<RefusedService[]> {
     const middle = changes.length >> 1;
-    const first = await this.#syncAndIsolate(changes.slice(0, middle), counts, verified);
-    return [...first, ...(await this.#syncAndIsolate(changes.slice(middle), counts, verified))];
+    const first = await this.#syncAndIsolate(changes.slice(0, middle), counts, true);
+    return [...first, ...(await this.#syncAndIsolate(changes.slice(middle), counts, true))];
   }
 
   #prepare(changes: readonly PlanChange[]): [ServiceTable, PreparedChange][] {
