@@ -72,6 +72,8 @@ export interface Reduced {
   readonly now: Operations;
   /** Deletions to make in a later transaction. */
   readonly later: Map<SetName, Element[]>;
+  /** Keys of leftovers that are needed again. */
+  readonly reclaimed: readonly (readonly [SetName, string])[];
   /** Changes of the reference counts once `now` is committed. */
   readonly references: readonly (readonly [SetName, string, number])[];
 }
@@ -115,6 +117,7 @@ export class ElementChanges {
   reduce(references: ReferenceCounts, leftovers: Elements, keyLength: number): Reduced {
     const now = emptyOperations();
     const later = new Map<SetName, Element[]>();
+    const reclaimed: [SetName, string][] = [];
     const deltas: [SetName, string, number][] = [];
     for (const [set, counts] of this.#shared) {
       for (const [key, { element, delta }] of counts) {
@@ -131,6 +134,7 @@ export class ElementChanges {
       const deferrable = switched.size > 0 && READ_BY_CHAINS.has(set);
       for (const [key, change] of changes) {
         const old = change.old ?? waiting?.get(key) ?? null;
+        if (change.new !== null && waiting?.has(key)) reclaimed.push([set, key]);
         if (change.new === null) {
           if (old === null) continue;
           if (deferrable && switched.has(key.slice(0, keyLength))) push(later, set, old);
@@ -143,7 +147,7 @@ export class ElementChanges {
         }
       }
     }
-    return { now, later, references: deltas };
+    return { now, later, reclaimed, references: deltas };
   }
 
   /** Frontends whose chain will read other maps than before. */

@@ -101,9 +101,7 @@ export class ServiceTable {
       else this.services.delete(service);
     }
     for (const [set, key, delta] of change.reduced.references) this.#references.change(set, key, delta);
-    for (const [set, additions] of change.reduced.now.additions) {
-      for (const element of additions) this.leftovers.get(set)?.delete(element.key);
-    }
+    for (const [set, key] of change.reduced.reclaimed) this.leftovers.get(set)?.delete(key);
     for (const [set, elements] of change.reduced.later) {
       let waiting = this.leftovers.get(set);
       if (!waiting) this.leftovers.set(set, (waiting = new Map()));
