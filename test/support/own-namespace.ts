@@ -37,9 +37,9 @@ export function nft(...args: string[]): string {
   return stdout;
 }
 
-/** Feeds nft a script: all of it or nothing. */
-export function nftScript(script: string): void {
-  const { status, stderr } = spawnSync('nft', ['-f', '-'], { input: script, encoding: 'utf8' });
+/** Gives nft commands, one a line: all of them or none. */
+export function nftScript(lines: readonly string[]): void {
+  const { status, stderr } = spawnSync('nft', ['-f', '-'], { input: `${lines.join('\n')}\n`, encoding: 'utf8' });
   if (status !== 0) throw new Error(`nft -f: ${stderr.trim()}`);
 }
 

@@ -22,10 +22,10 @@ function reduce(
 ) {
   const changes = new ElementChanges();
   change(changes);
-  const { now, later, references: deltas } = changes.reduce(references, leftovers, KEY_LENGTH);
+  const { now, later, reclaimed, references: deltas } = changes.reduce(references, leftovers, KEY_LENGTH);
   const flat = (lists: ReadonlyMap<SetName, Element[]>): [string, Element][] =>
     [...lists].flatMap(([set, elements]) => elements.map((e): [string, Element] => [set, e]));
-  return { deletions: flat(now.deletions), additions: flat(now.additions), later: flat(later), deltas };
+  return { deletions: flat(now.deletions), additions: flat(now.additions), later: flat(later), reclaimed, deltas };
 }
 
 t.test('what is needed before and after is not touched', async (t) => {
@@ -120,9 +120,11 @@ t.test('what waits for its deletion is known when it is needed again', async (t)
   const leftovers: Elements = new Map([['endpoints', new Map([[endpoint(0, 'a').key, endpoint(0, 'a')]])]]);
   const again = reduce((changes) => changes.add('endpoints', endpoint(0, 'a')), undefined, leftovers);
   t.same([again.deletions, again.additions], [[], []], 'it is still there');
+  t.same(again.reclaimed, [['endpoints', endpoint(0, 'a').key]], 'and must stay');
   const other = reduce((changes) => changes.add('endpoints', endpoint(0, 'b')), undefined, leftovers);
   t.same(other.deletions, [['endpoints', endpoint(0, 'a')]]);
   t.same(other.additions, [['endpoints', endpoint(0, 'b')]]);
+  t.equal(other.reclaimed.length, 1);
 });
 
 t.test('the difference between two sets', async (t) => {

@@ -156,3 +156,13 @@ t.test('a restart keeps affinity numbers, whatever the order of the plans', asyn
   const sid = (table: ServiceTable) => table.services.get('shop/busy')!.ports[0]!.affinity!.sid;
   t.equal(sid(restarted), sid(pair.table), 'a Service without endpoints must not take it');
 });
+
+t.test('policies switched there and back before the old elements are gone', async (t) => {
+  const pair = new Pair(new ServiceTable('IPv4'));
+  const local = [endpoint('10.128.4.7', 8080, true)];
+  const web = (internalLocal: boolean, count = 2) =>
+    changeTo(servicePlan('web', [portPlan({ cluster: [...local, ...endpoints(count)], local, internalLocal })]));
+  for (const change of [web(false), web(true), web(false), web(true), web(false, 3)]) pair.sync([change]);
+  pair.sweep();
+  t.same(pair.kernel.lines(), elementLines(pair.wanted(), APART));
+});
