@@ -149,6 +149,7 @@ export class SyncLoop {
 
   async #startBackend(): Promise<readonly RefusedService[]> {
     const { backend, planner, settings, log } = this.#options;
+    log.debug('first sync begins');
     const plans = await planner.all();
     this.#settingsChanged = false;
     const began = this.#clock.monotonicMs();
