@@ -194,10 +194,6 @@ function sumUp(judged: readonly Judged[], beganMs: number): number {
   return all ? 0 : 1;
 }
 
-process.once('exit', (code) => {
-  // By a signal; what was created is removed at exit.
-  if (code > 128) process.stderr.write('\ndemo: interrupted; nothing is left behind\n');
-});
 process.stdout.on('error', () => process.exit(1)); // the reader of a pipe has gone
 const missing = await namespacesMissing();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -211,6 +207,10 @@ namespaces are permitted; some distributions have sysctls for that, such as kern
 `);
   process.exit(2);
 }
+process.once('exit', (code) => {
+  // By a signal; what was created is removed at exit.
+  if (code > 128) process.stderr.write('\ndemo: interrupted; nothing is left behind\n');
+});
 const beganMs = performance.now();
 progress.text(style('bold', 'kubeplumb demo: a small shop on one node; all of it in private network namespaces'));
 if (inUserNamespace()) progress.text('  (inside a user namespace of its own: no root needed)');
