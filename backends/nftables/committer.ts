@@ -1,10 +1,15 @@
 // Commits transactions one at a time and keeps the books: what was sent, and which generation the ruleset must have.
 
+import type { Family } from '../../native/ip.ts';
 import { NetlinkSocket } from '../../native/netlink/socket.ts';
 import type { Batch } from '../../native/nftables/batch.ts';
 import type { NftConnection, Refusal } from '../../native/nftables/connection.ts';
 import type { SyncCounts } from '../backend.ts';
+import type { Operations } from './changes.ts';
+import { chunks, operationBytes } from './chunks.ts';
+import { frontendKeyLength } from './elements.ts';
 import { TABLE } from './schema.ts';
+import { writeElementsInTurns } from './table-plan.ts';
 
 /** The kernel refused a transaction; nothing of it was applied. */
 export class TransactionRefused extends Error {
@@ -74,4 +79,17 @@ export class Committer {
     counts.transactions++;
     counts.bytes += bytes;
   }
+}
+
+/** Commits element operations, in several consistent transactions if they do not fit one. */
+export async function commitElements(
+  committer: Committer,
+  family: Family,
+  operations: Operations,
+  counts: SyncCounts,
+): Promise<void> {
+  const { limit } = committer;
+  const parts =
+    operationBytes(operations) <= limit ? [operations] : chunks(operations, limit, frontendKeyLength(family));
+  for (const part of parts) await committer.commit(counts, (batch) => writeElementsInTurns(batch, family, part));
 }

@@ -2,9 +2,10 @@
 import { FAMILIES, type Family } from '../../native/ip.ts';
 import type { NftConnection } from '../../native/nftables/connection.ts';
 import type { FamilySettings, NodeSettings } from '../service-plan.ts';
+import { actionChain } from './action-chains.ts';
 import { frontendKeyLength } from './elements.ts';
+import { fixedChains } from './fixed-chains.ts';
 import { readKernel } from './read.ts';
-import { actionChain, fixedChains } from './rules.ts';
 import { knownActionChains } from './table-plan.ts';
 import { kernelChainTexts, serviceFilter, tableParts } from './text.ts';
 

@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs';
 import type { Family } from '../../native/ip.ts';
 import { NftConnection } from '../../native/nftables/connection.ts';
 import type { NodeSettings } from '../service-plan.ts';
+import { actionChain } from './action-chains.ts';
 import { PREFIXES } from './actions.ts';
-import { actionChain, fixedChains } from './rules.ts';
+import { fixedChains } from './fixed-chains.ts';
 import { BASE_CHAINS, SET_NAMES, SETS, TABLE_USERDATA } from './schema.ts';
 
 /** Oldest kernel, as kube-proxy has it (N-2). */

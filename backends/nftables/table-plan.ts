@@ -4,10 +4,11 @@ import { MessageWriter } from '../../native/netlink/message.ts';
 import type { Batch, Element, SetDeclaration } from '../../native/nftables/batch.ts';
 import { type Expression, writeExpression } from '../../native/nftables/expression.ts';
 import type { NodeSettings } from '../service-plan.ts';
+import { actionChain } from './action-chains.ts';
 import { type Action, chainName, parseChainName } from './actions.ts';
 import { diffSet, type Elements, emptyOperations, type Operations } from './changes.ts';
 import type { KernelTable } from './read.ts';
-import { actionChain, type Rule } from './rules.ts';
+import type { Rule } from './rule-parts.ts';
 import { BASE_CHAINS, SET_NAMES, SETS, type SetName, TABLE_USERDATA } from './schema.ts';
 
 /** A family's table as it shall be. */

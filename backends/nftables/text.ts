@@ -6,7 +6,7 @@ import type { Elements } from './changes.ts';
 import { expressionText } from './expression-text.ts';
 import { addressLength, fieldsText } from './fields.ts';
 import type { KernelTable } from './read.ts';
-import type { Rule } from './rules.ts';
+import type { Rule } from './rule-parts.ts';
 import {
   AFFINITY_SIZE,
   BASE_CHAINS,
