@@ -6,7 +6,7 @@ import type { ServicePlan } from '../../../backends/service-plan.ts';
 import { FAMILIES } from '../../../native/ip.ts';
 import { normalised } from '../../support/nft-text.ts';
 import { EventLog, enterNamespace, nft, nftScript } from '../../support/own-namespace.ts';
-import { PlanWorld, SETTINGS, seededRandom, seedOfRun } from '../../support/plans.ts';
+import { endpoint, PlanWorld, portPlan, SETTINGS, seededRandom, seedOfRun, servicePlan } from '../../support/plans.ts';
 
 const KUBE_PROXY = ['ip', 'ip6'].flatMap((family) => [
   `add table ${family} kube-proxy`,
@@ -83,6 +83,27 @@ if (await enterNamespace(t)) {
     const { IPv6 } = SETTINGS.families;
     await session((backend) => backend.start({ ...SETTINGS, families: { IPv6: IPv6! } }, plans));
     t.same(tables(), ['table ip6 kubeplumb']);
+  });
+
+  t.test('a Service that the kernel refuses is left out of the start and named', async (t) => {
+    // An IPv6 endpoint in the IPv4 table: data of another length than the map's.
+    const bad = servicePlan('bad', [
+      portPlan({
+        frontends: [{ kind: 'clusterIP', ip: '10.96.77.7', port: 80 }],
+        cluster: [endpoint('fd00::1')],
+      }),
+    ]);
+    for (const others of [plans, []]) {
+      await session(async (backend) => {
+        const { refused } = await backend.start(SETTINGS, [...others, bad]);
+        t.match(refused, [{ service: 'shop/bad', family: 'IPv4', message: /EINVAL/ }]);
+        t.equal(refused.length, 1);
+        t.equal(await backend.verify(), null);
+        t.equal(nft('list', 'ruleset').includes('10.96.77.7'), false);
+        t.equal(backend.dump().includes('10.96.77.7'), false);
+      });
+    }
+    await session(async (backend) => t.same((await backend.start(SETTINGS, [])).refused, []));
   });
 
   t.test('a damaged table is replaced', async (t) => {
