@@ -2,8 +2,8 @@
 // Exit codes: 0 all as expected, 1 something was not or could not be installed, 2 this machine cannot run it.
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
-import { delimiter, join } from 'node:path';
-import { ensurePackages, ensurePrograms, NODE, PROGRAMS, ROOT } from './setup.mjs';
+import { join } from 'node:path';
+import { ensurePackages, ensurePrograms, NODE, PROGRAMS, ROOT, SEARCH_PATH } from './setup.mjs';
 
 const MAIN = join(ROOT, 'examples/demo/main.ts');
 const NEEDED = ['ip', 'nft', 'unshare', 'setpriv'];
@@ -17,12 +17,10 @@ function cannot(text) {
 
 /** Runs the demo to its end, also when this process is told to stop: it cleans up first. */
 function run() {
-  // Programs of system packages may be where an ordinary user's PATH does not lead.
-  const PATH = [process.env.PATH, '/usr/local/sbin', '/usr/sbin', '/sbin'].filter(Boolean).join(delimiter);
   const child = spawn(NODE, [MAIN, ...process.argv.slice(2)], {
     cwd: ROOT,
     stdio: 'inherit',
-    env: { ...process.env, PATH },
+    env: { ...process.env, PATH: SEARCH_PATH },
   });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   return new Promise((done, failed) => {

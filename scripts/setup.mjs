@@ -24,10 +24,12 @@ function say(text) {
   process.stderr.write(`setup: ${text}\n`);
 }
 
-/** Path of a program; also looks where an ordinary user's PATH does not. */
+/** Where programs are looked for: also where an ordinary user's PATH does not lead. */
+export const SEARCH_PATH = [process.env.PATH, '/usr/local/sbin', '/usr/sbin', '/sbin'].filter(Boolean).join(delimiter);
+
+/** Path of a program, or null. */
 export function findProgram(name) {
-  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin'];
-  for (const folder of folders.filter(Boolean)) {
+  for (const folder of SEARCH_PATH.split(delimiter).filter(Boolean)) {
     const path = join(folder, name);
     try {
       accessSync(path, constants.X_OK);

@@ -2,9 +2,9 @@
 // no assertion, hangs, or never reports counts as a failure. Last line: `N passed, N failed, N skipped` (assertions).
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { delimiter, dirname, join, relative, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { NODE, ROOT, setup } from './setup.mjs';
+import { NODE, ROOT, SEARCH_PATH, setup } from './setup.mjs';
 import { TapReader } from './tap-results.mjs';
 
 const TAP = join(ROOT, 'node_modules/.bin/tap');
@@ -60,7 +60,12 @@ async function run(args) {
       total.skipped += [...result.skipped.values()].reduce((a, b) => a + b, 0);
     },
   });
-  const child = spawn(NODE, [TAP, '--reporter=tap', ...args], { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(NODE, [TAP, '--reporter=tap', ...args], {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    // tap starts the test files with the `node` it finds.
+    env: { ...process.env, PATH: `${dirname(NODE)}${delimiter}${SEARCH_PATH}` },
+  });
   const ended = new Promise((done, failed) => {
     child.on('error', failed);
     child.on('close', (code, signal) => done(code ?? signal));

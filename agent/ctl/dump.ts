@@ -17,7 +17,7 @@ Examples:
   agentctl dump --service shop/web                    why is it that way
   agentctl dump --service shop/web --output rules     its rules only
   agentctl dump --from kernel                         what the kernel holds, also without an agent
-  agentctl dump --manifests examples --node node-a    what an agent would do there; needs no root
+  agentctl dump --manifests examples/shop --node demo-node    what an agent would do there; needs no root
 
 Without --config the mode is nftables here, and all other settings have their defaults.
 

@@ -10,7 +10,7 @@ const HELP = `
 Examples:
   agentctl status                                     is the agent of this node well
   agentctl dump --service shop/web                    where traffic of a Service goes, and why
-  agentctl dump --manifests examples --node node-a    the rules that manifests lead to; needs no root
+  agentctl dump --manifests examples/shop --node demo-node    the rules that manifests lead to; needs no root
 
 Each command has more: agentctl COMMAND --help. Colours are for terminals, and not used when NO_COLOR is set.
 `;
