@@ -18,3 +18,12 @@ function hasIPv6(): boolean {
     return true;
   }
 }
+
+/** Whether the kernel lets packets of unknown sequence numbers pass (S-78); false when it does not say. */
+export function tcpBeLiberal(): boolean {
+  try {
+    return readFileSync('/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal', 'utf8').trim() !== '0';
+  } catch {
+    return false;
+  }
+}

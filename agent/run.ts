@@ -6,7 +6,7 @@ import { createBackend } from './backend.ts';
 import { parseBindAddress } from './config/bind-address.ts';
 import { nodeName } from './config/node-name.ts';
 import type { Config } from './config/types.ts';
-import { supportedFamilies } from './host.ts';
+import { supportedFamilies, tcpBeLiberal } from './host.ts';
 import { Incidents } from './incidents.ts';
 import { Interfaces } from './interfaces.ts';
 import type { Log } from './log.ts';
@@ -147,6 +147,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
     const families = supportedFamilies(addresses.primaryFamily);
     const nodePortCidrs = resolvePrimary(config.nodePortAddresses, addresses);
     const cidrs = podCidrs;
+    const conntrackBeLiberal = tcpBeLiberal();
     const listening = (family: 'IPv4' | 'IPv6'): 'all' | readonly string[] => {
       const { mode } = config;
       const own = nodePortAddresses({ mode, family, setting: nodePortCidrs, interfaces: interfaces.current });
@@ -162,6 +163,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
     cleanups.push(() => serviceHealth.stop());
     const settings = (): NodeSettings =>
       nodeSettings({
+        conntrackBeLiberal,
         config,
         families,
         podCidrs: cidrs,

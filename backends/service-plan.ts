@@ -42,6 +42,8 @@ export interface ServicePortPlan {
   readonly local: readonly Endpoint[];
   /** E-31; decides between reject and drop when the set that applies is empty (S-30…S-32). */
   readonly hasEndpoints: boolean;
+  /** All endpoints of the ServicePort, usable or not (I-31). */
+  readonly endpointCount: number;
   /** Internal (cluster IP) traffic uses the local set only (E-23). */
   readonly internalLocal: boolean;
   /** External traffic from outside uses the local set only (E-24). */
@@ -60,6 +62,8 @@ export interface ServicePlan {
   readonly name: string;
   readonly family: Family;
   readonly ports: readonly ServicePortPlan[];
+  /** 0 = none (S-52). */
+  readonly healthCheckNodePort: number;
 }
 
 /** One Service of one family to program; `plan` null removes it. */
@@ -80,8 +84,13 @@ export type DetectLocal =
 export interface FamilySettings {
   /** null when not configured for the family (S-65). */
   readonly detectLocal: DetectLocal | null;
-  /** Addresses node ports are served on, loopback excluded; 'all' = every local address but loopback (S-50). */
+  /**
+   * Addresses node ports are served on; 'all' = every local address (S-50). Loopback ones are among them only with
+   * localhostNodePorts.
+   */
   readonly nodePortAddresses: 'all' | readonly string[];
+  /** iptables mode, IPv4: node ports answer on loopback addresses too (S-54). */
+  readonly localhostNodePorts: boolean;
   /** Canonical ServiceCIDRs (S-77). */
   readonly serviceCidrs: readonly string[];
 }
@@ -91,6 +100,8 @@ export interface NodeSettings {
   readonly masqueradeAll: boolean;
   /** Bit of the packet mark, 0…31 (S-66). */
   readonly masqueradeBit: number;
+  /** iptables mode: packets in conntrack state INVALID are dropped in FORWARD (S-78). */
+  readonly dropInvalid: boolean;
   readonly families: Readonly<Partial<Record<Family, FamilySettings>>>;
 }
 

@@ -33,6 +33,7 @@ const families = ['IPv4', 'IPv6'] as const;
 const addresses = nodeAddresses({ node: state.node, bindAddress: config.bindAddress });
 const planner = new Planner({ state, families, addresses });
 const settings = nodeSettings({
+  conntrackBeLiberal: false,
   config,
   families,
   podCidrs: [],

@@ -121,6 +121,7 @@ async function settingsOfAgent(socket: string): Promise<NodeSettings | null> {
 function settingsOf(config: Config): NodeSettings {
   const addresses = nodeAddresses({ node: null, bindAddress: config.bindAddress });
   return nodeSettings({
+    conntrackBeLiberal: false,
     config,
     families: FAMILIES,
     podCidrs: [],

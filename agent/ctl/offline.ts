@@ -55,6 +55,7 @@ export async function renderOffline({ paths, nodeName, config }: OfflineOptions)
 function settingsWithout(state: State, config: Config, addresses: ReturnType<typeof nodeAddresses>): NodeSettings {
   const listed = state.node?.addresses.map(({ ip }) => ip) ?? [];
   return nodeSettings({
+    conntrackBeLiberal: false,
     config,
     families: FAMILIES,
     podCidrs: state.node?.podCidrs ?? [],

@@ -13,24 +13,31 @@ export interface NodeSettingsOptions {
   readonly nodePortCidrs: readonly string[];
   readonly interfaces: readonly { readonly name: string; readonly addresses: readonly string[] }[];
   readonly serviceCidrs: (family: Family) => readonly string[];
+  /** nf_conntrack_tcp_be_liberal was on at the start (S-78). */
+  readonly conntrackBeLiberal: boolean;
 }
 
 export function nodeSettings(options: NodeSettingsOptions): NodeSettings {
   const { config } = options;
   const families: Partial<Record<Family, FamilySettings>> = {};
   for (const family of options.families) {
+    const { mode } = config;
+    const setting = options.nodePortCidrs;
+    const own = nodePortAddresses({ mode, family, setting, interfaces: options.interfaces });
+    const localhostNodePorts = mode === 'iptables' && config.localhostNodePorts && own.containsIPv4Loopback;
     families[family] = {
       detectLocal: detectLocal(options, family),
-      nodePortAddresses: nodePortAddresses({
-        mode: config.mode,
-        family,
-        setting: options.nodePortCidrs,
-        interfaces: options.interfaces,
-      }).served,
+      nodePortAddresses: localhostNodePorts ? (own.addresses ?? 'all') : own.served,
+      localhostNodePorts,
       serviceCidrs: options.serviceCidrs(family),
     };
   }
-  return { masqueradeAll: config.masqueradeAll, masqueradeBit: config.masqueradeBit, families };
+  return {
+    masqueradeAll: config.masqueradeAll,
+    masqueradeBit: config.masqueradeBit,
+    dropInvalid: !options.conntrackBeLiberal,
+    families,
+  };
 }
 
 /** S-64; null when the mode has nothing for this family (S-65). */

@@ -34,7 +34,7 @@ export function planService(options: PlanOptions): ServicePlan | null {
   for (const port of servicePorts(service, family)) {
     const frontends = ownedFrontends(port, options);
     if (frontends.length === 0) continue;
-    const { sets } = decide(port, options);
+    const { sets, endpoints } = decide(port, options);
     ports.push({
       portName: port.portName,
       protocol: port.protocol,
@@ -42,6 +42,7 @@ export function planService(options: PlanOptions): ServicePlan | null {
       cluster: sets.cluster,
       local: sets.local,
       hasEndpoints: sets.hasEndpoints,
+      endpointCount: endpoints.length,
       internalLocal: port.internalLocal,
       externalLocal: port.externalLocal,
       affinitySeconds: port.affinitySeconds,
@@ -49,7 +50,15 @@ export function planService(options: PlanOptions): ServicePlan | null {
       sourcesIncludeNode: port.sourceRanges.some((range) => cidrContains(parseCidr(range)!, options.nodeIP)),
     });
   }
-  return ports.length === 0 ? null : { namespace: service.namespace, name: service.name, family, ports };
+  return ports.length === 0
+    ? null
+    : {
+        namespace: service.namespace,
+        name: service.name,
+        family,
+        ports,
+        healthCheckNodePort: service.healthCheckNodePort,
+      };
 }
 
 /** The frontends of a ServicePort that no older claim takes away. */

@@ -35,8 +35,14 @@ async function probeFamily(nft: NftConnection, family: Family): Promise<void> {
   const settings: NodeSettings = {
     masqueradeAll: false,
     masqueradeBit: 14,
+    dropInvalid: false,
     families: {
-      [family]: { detectLocal: { by: 'interfacePrefix', prefix: 'p' }, nodePortAddresses: 'all', serviceCidrs: [] },
+      [family]: {
+        detectLocal: { by: 'interfacePrefix', prefix: 'p' },
+        nodePortAddresses: 'all',
+        localhostNodePorts: false,
+        serviceCidrs: [],
+      },
     },
   };
   const batch = nft.batch('kubeplumb-probe');

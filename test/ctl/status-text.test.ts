@@ -52,9 +52,15 @@ const well: Status = {
   settings: {
     masqueradeAll: false,
     masqueradeBit: 14,
+    dropInvalid: true,
     families: {
-      IPv4: { detectLocal: { by: 'cidr', cidr: '10.244.0.0/16' }, nodePortAddresses: ['192.0.2.11'], serviceCidrs: [] },
-      IPv6: { detectLocal: null, nodePortAddresses: 'all', serviceCidrs: [] },
+      IPv4: {
+        detectLocal: { by: 'cidr', cidr: '10.244.0.0/16' },
+        nodePortAddresses: ['192.0.2.11'],
+        localhostNodePorts: false,
+        serviceCidrs: [],
+      },
+      IPv6: { detectLocal: null, nodePortAddresses: 'all', localhostNodePorts: false, serviceCidrs: [] },
     },
   },
   rssBytes: 96_468_992,

@@ -27,7 +27,8 @@ function explained({ spec, status, endpoints, detectLocal = PODS, masqueradeAll 
   const settings: NodeSettings = {
     masqueradeAll,
     masqueradeBit: 14,
-    families: { IPv4: { detectLocal, nodePortAddresses: ['192.0.2.11'], serviceCidrs: [] } },
+    dropInvalid: true,
+    families: { IPv4: { detectLocal, nodePortAddresses: ['192.0.2.11'], localhostNodePorts: false, serviceCidrs: [] } },
   };
   const addresses = { primaryFamily: 'IPv4', IPv4: '192.0.2.11', IPv6: '::1' } as const;
   const explainer = new Explainer({ state, families: ['IPv4'], addresses, settings, refused: [] });

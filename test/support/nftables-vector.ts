@@ -40,6 +40,7 @@ export function clusterOf(input: any): VectorCluster {
     }),
   );
   const settings = nodeSettings({
+    conntrackBeLiberal: false,
     config,
     families: FAMILIES,
     podCidrs: state.node?.podCidrs ?? [],

@@ -35,6 +35,7 @@ export function portPlan(fields: Partial<ServicePortPlan> = {}): ServicePortPlan
     cluster,
     local,
     hasEndpoints: cluster.length + local.length > 0,
+    endpointCount: new Set([...cluster, ...local]).size,
     internalLocal: false,
     externalLocal: false,
     affinitySeconds: null,
@@ -45,7 +46,7 @@ export function portPlan(fields: Partial<ServicePortPlan> = {}): ServicePortPlan
 }
 
 export function servicePlan(name: string, ports: readonly ServicePortPlan[], family: Family = 'IPv4'): ServicePlan {
-  return { namespace: 'shop', name, family, ports };
+  return { namespace: 'shop', name, family, ports, healthCheckNodePort: 0 };
 }
 
 export function changeTo(plan: ServicePlan): PlanChange {
@@ -55,15 +56,18 @@ export function changeTo(plan: ServicePlan): PlanChange {
 export const SETTINGS: NodeSettings = {
   masqueradeAll: false,
   masqueradeBit: 14,
+  dropInvalid: true,
   families: {
     IPv4: {
       detectLocal: { by: 'cidr', cidr: '10.128.0.0/14' },
       nodePortAddresses: ['192.0.2.11'],
+      localhostNodePorts: false,
       serviceCidrs: ['10.96.0.0/16'],
     },
     IPv6: {
       detectLocal: { by: 'cidr', cidr: 'fd00:10:128::/48' },
       nodePortAddresses: ['2001:db8:aa::11'],
+      localhostNodePorts: false,
       serviceCidrs: ['fd00:10:96::/112'],
     },
   },
@@ -154,7 +158,7 @@ export class PlanWorld {
       for (const frontend of port.frontends) taken.add(addressOf(port, frontend));
       ports.push(port);
     }
-    return { namespace: 'shop', name, family, ports };
+    return { namespace: 'shop', name, family, ports, healthCheckNodePort: 0 };
   }
 
   #sets(
