@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { KindModule, NotTested, Vector, VectorFile } from './vector.ts';
 
 const MECHANISM = 'fixes a mechanism, not a behaviour';
-const NO_MODE = 'iptables/IPVS mode does not exist yet';
+const NO_MODE = 'IPVS mode does not exist yet';
 
 /** Kinds that are not run, and why. */
 export const SKIPPED: Readonly<Record<string, string>> = {
@@ -13,9 +13,6 @@ export const SKIPPED: Readonly<Record<string, string>> = {
   'nft-stale-chains': MECHANISM,
   'iptables-stale-chains': MECHANISM,
   'sync-mode': MECHANISM,
-  'iptables-objects': NO_MODE,
-  probability: NO_MODE,
-  names: NO_MODE,
   ipvs: NO_MODE,
   'ipvs-real-servers': NO_MODE,
   'conntrack-max': 'not built yet',
@@ -26,7 +23,7 @@ export interface VectorResult {
   readonly outcome: 'passed' | 'failed' | 'skipped';
   /** Why it was skipped or what failed; '' when passed. */
   readonly reason: string;
-  /** Expectations about other modes than nftables. */
+  /** Expectations about modes that do not exist yet. */
   readonly notTested: NotTested;
 }
 

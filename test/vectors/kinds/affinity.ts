@@ -1,21 +1,21 @@
-// X-19: session affinity over time, in the rules of the nftables backend; slices change between connections.
+// X-19: session affinity over time, in the rules of each backend; slices change between connections.
 import assert from 'node:assert/strict';
-import { desiredTable } from '../../../backends/nftables/desired.ts';
-import { tablesOf } from '../../../backends/nftables/render.ts';
-import { clusterOf } from '../../support/nftables-vector.ts';
-import { RulesetSimulator } from '../../support/ruleset-simulator.ts';
+import { isBackend, simulated } from '../../support/vector-simulators.ts';
 import { type NotTested, sameSet, type Vector } from '../vector.ts';
 
-export async function run({ input, expect }: Vector): Promise<NotTested> {
+export async function run(vector: Vector): Promise<NotTested> {
   const notTested: NotTested = {};
-  for (const backend of input.backends as string[]) if (backend !== 'nftables') notTested[backend] = 1;
-  if (!input.backends.includes('nftables')) return notTested;
-  const { state, settings, planner, localAddresses } = clusterOf(input);
-  const tables = tablesOf(settings, await planner.all());
-  const desired = () => tables.map((table) => desiredTable(settings, table));
+  for (const backend of vector.input.backends as string[]) {
+    if (isBackend(backend)) await runWith(backend, vector);
+    else notTested[backend] = 1;
+  }
+  return notTested;
+}
+
+async function runWith(backend: Parameters<typeof simulated>[0], { input, expect }: Vector): Promise<void> {
   let nowMs = 0;
-  const simulator = new RulesetSimulator({ tables: desired(), localAddresses, nowMs: () => nowMs });
-  state.takeChanges();
+  const simulator = await simulated(backend, input, { nowMs: () => nowMs });
+  const { state } = simulator.cluster;
   let slices: { metadata: { namespace: string; name: string } }[] = input.endpointSlices;
   let connection = 0;
   for (const event of input.timeline) {
@@ -24,9 +24,7 @@ export async function run({ input, expect }: Vector): Promise<NotTested> {
       for (const { metadata } of slices) state.remove('EndpointSlice', metadata.namespace, metadata.name);
       slices = event.endpointSlices;
       for (const slice of slices) state.apply('EndpointSlice', slice);
-      const changes = await planner.changes(state.takeChanges().services);
-      for (const table of tables) table.applied(table.prepare(changes.filter((c) => c.family === table.family)));
-      simulator.replaceTables(desired());
+      await simulator.sync();
       continue;
     }
     assert.equal(event.event, 'connect');
@@ -43,13 +41,13 @@ export async function run({ input, expect }: Vector): Promise<NotTested> {
       chances.set(endpoint, (chances.get(endpoint) ?? 0) + probability);
     }
     const allowed: string[] = expect.allowed[connection];
-    sameSet([...chances.keys()], allowed, `connection ${connection} at ${event.at} s`);
+    const what = `${backend}, connection ${connection} at ${event.at} s`;
+    sameSet([...chances.keys()], allowed, what);
     for (const [endpoint, chance] of chances) {
-      assert.ok(Math.abs(chance - 1 / allowed.length) < 1e-9, `connection ${connection}: ${endpoint}: ${chance}`);
+      assert.ok(Math.abs(chance - 1 / allowed.length) < 1e-9, `${what}: ${endpoint}: ${chance}`);
     }
     simulator.connect(packet, chosen);
     connection++;
   }
   assert.equal(connection, expect.allowed.length);
-  return notTested;
 }

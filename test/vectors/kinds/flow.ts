@@ -1,9 +1,7 @@
-// X-16…X-18: what becomes of a connection's first packet, in the rules of the nftables backend.
+// X-16…X-18: what becomes of a connection's first packet, in the rules of each backend.
 import assert from 'node:assert/strict';
-import { desiredTable } from '../../../backends/nftables/desired.ts';
-import { tablesOf } from '../../../backends/nftables/render.ts';
-import { clusterOf } from '../../support/nftables-vector.ts';
-import { type Outcome, type Packet, RulesetSimulator } from '../../support/ruleset-simulator.ts';
+import type { Packet } from '../../support/ruleset-simulator.ts';
+import { type BackendName, isBackend, type SimulatedOutcome, simulated } from '../../support/vector-simulators.ts';
 import type { NotTested, Vector } from '../vector.ts';
 
 interface Result {
@@ -26,22 +24,16 @@ const FOREIGN_PRIORITY = 0x10007;
 
 export async function run(vector: Vector): Promise<NotTested> {
   const flows = (vector as unknown as { flows: Flow[] }).flows;
-  const cluster = clusterOf(vector.input);
-  const { settings, localAddresses } = cluster;
-  const tables = tablesOf(settings, await cluster.planner.all()).map((table) => desiredTable(settings, table));
-  const simulator = new RulesetSimulator({
-    tables,
-    localAddresses,
-    mark: FOREIGN_MARK,
-    priority: FOREIGN_PRIORITY,
-  });
+  const backends = new Map<BackendName, Awaited<ReturnType<typeof simulated>>>();
   const notTested: NotTested = {};
   for (const { name, source, protocol, destination, expect } of flows) {
     for (const [backend, expected] of Object.entries(expect)) {
-      if (backend !== 'nftables') {
+      if (!isBackend(backend)) {
         notTested[backend] = (notTested[backend] ?? 0) + 1;
         continue;
       }
+      const options = { mark: FOREIGN_MARK, priority: FOREIGN_PRIORITY };
+      if (!backends.has(backend)) backends.set(backend, await simulated(backend, vector.input, options));
       const packet: Packet = {
         source: source.ip,
         interface: source.interface,
@@ -49,18 +41,19 @@ export async function run(vector: Vector): Promise<NotTested> {
         destination: destination.ip,
         ...(destination.port !== undefined && { port: destination.port }),
       };
-      check(simulator.outcomes(packet), expected, name);
+      check(backends.get(backend)!.outcomes(packet), expected, `${backend}: ${name}`);
     }
   }
   return notTested;
 }
 
-function check(outcomes: readonly Outcome[], expected: Result, name: string): void {
+function check(outcomes: readonly SimulatedOutcome[], expected: Result, name: string): void {
   const results = [...new Set(outcomes.map((outcome) => outcome.result))];
   assert.deepEqual(results, [expected.result], name);
   for (const { postrouting, mark, priority, result } of outcomes) {
     if (!postrouting) continue;
     assert.equal(mark, FOREIGN_MARK, `${name}: mark after postrouting`);
+    if (priority === null) continue;
     // A lookup of a service address replaces the priority by a word, which must be gone by now.
     const allowed = result === 'DNAT' ? [0] : [0, FOREIGN_PRIORITY];
     assert.ok(allowed.includes(priority), `${name}: priority ${priority} after postrouting`);

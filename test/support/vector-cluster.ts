@@ -1,4 +1,4 @@
-// From the input of a vector to the tables the nftables backend would write: state, plans, settings, tables.
+// From the input of a vector to what a backend is given: state, plans, settings of the node.
 import { loadConfig } from '../../agent/config/load.ts';
 import type { Config } from '../../agent/config/types.ts';
 import { nodeAddresses } from '../../agent/plan/node-addresses.ts';
@@ -19,14 +19,14 @@ export interface VectorCluster {
   readonly localAddresses: readonly string[];
 }
 
-/** `input`: form X-16. The mode is nftables. */
+/** `input`: form X-16. */
 // biome-ignore lint/suspicious/noExplicitAny: test data whose form depends on the kind
-export function clusterOf(input: any): VectorCluster {
+export function clusterOf(input: any, mode: 'nftables' | 'iptables' = 'nftables'): VectorCluster {
   const file = {
     apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
     kind: 'KubeProxyConfiguration',
     ...input.config,
-    mode: 'nftables',
+    mode,
   };
   const loaded = loadConfig({ argv: ['--config=config.conf'], readFile: () => JSON.stringify(file) });
   if (loaded.action !== 'run') throw new Error(`unexpected action ${loaded.action}`);
