@@ -5,6 +5,7 @@
 export const NLM_F_REQUEST = 0x1;
 export const NLM_F_MULTI = 0x2;
 export const NLM_F_ACK = 0x4;
+export const NLM_F_ECHO = 0x8;
 export const NLM_F_DUMP_INTR = 0x10;
 export const NLM_F_DUMP = 0x300;
 export const NLM_F_EXCL = 0x200;
@@ -36,6 +37,11 @@ export class MessageWriter {
 
   reset(): void {
     this.length = 0;
+  }
+
+  /** Forgets what was written from `length` on, a place where a message began. */
+  rewind(length: number): void {
+    this.length = length;
   }
 
   /** Forgets what was written and gives up a buffer that has grown beyond `capacity`. */

@@ -8,6 +8,8 @@ import {
   NLM_F_ACK,
   NLM_F_APPEND,
   NLM_F_CREATE,
+  NLM_F_ECHO,
+  NLM_F_EXCL,
   NLM_F_REQUEST,
 } from '../netlink/message.ts';
 import {
@@ -57,6 +59,17 @@ export interface BaseChain {
   readonly type: 'filter' | 'nat';
   readonly hook: number;
   readonly priority: number;
+  /** Leave the policy of a chain that exists alone; a new one accepts either way. */
+  readonly keepPolicy?: boolean;
+}
+
+export interface RuleOptions {
+  /** Where the rule goes: the default is the end of the chain; a number is the handle of the rule it goes in front of. */
+  readonly at?: 'end' | 'top' | number;
+  /** IP protocol that matches and targets of x_tables are checked against (NFTA_RULE_COMPAT). */
+  readonly compatProtocol?: number | undefined;
+  /** Have the kernel tell the handle: see CommitResult. */
+  readonly echo?: boolean;
 }
 
 /** What a message of the batch is about. */
@@ -76,7 +89,7 @@ const DATA_VALUE = 1;
 export class Batch {
   readonly #writer: MessageWriter;
   readonly #nextSeq: () => number;
-  readonly #table: string;
+  #table: string;
   readonly subjects: Subject[] = [];
   readonly beginSeq: number;
   #finished = false;
@@ -109,6 +122,20 @@ export class Batch {
     return this.#writer.length;
   }
 
+  /** The messages that follow are about objects of this table. */
+  useTable(name: string): void {
+    this.#table = name;
+  }
+
+  /** Takes back all messages from the `count`th on. */
+  rewind(count: number): void {
+    const first = this.subjects[count];
+    if (!first) return;
+    this.#writer.rewind(first.at);
+    this.counts.objects -= this.subjects.length - count;
+    this.subjects.length = count;
+  }
+
   #start(type: number, flags: number, family: Family, what: string, set: string | null = null): void {
     const seq = this.#nextSeq();
     this.subjects.push({ seq, at: this.#writer.length, family, what, set });
@@ -117,11 +144,14 @@ export class Batch {
     if (set === null) this.counts.objects++;
   }
 
-  addTable(family: Family, userdata: string): void {
+  /** Without `userdata` a table that exists stays as it is. */
+  addTable(family: Family, userdata?: string): void {
     this.#start(NFT_MSG.newTable, NLM_F_CREATE, family, 'table');
     this.#writer.attrString(1, this.#table);
-    this.#writer.attrU32(2, 0);
-    this.#writer.attr(6, userdata);
+    if (userdata !== undefined) {
+      this.#writer.attrU32(2, 0);
+      this.#writer.attr(6, userdata);
+    }
     this.#writer.endMessage();
   }
 
@@ -132,8 +162,9 @@ export class Batch {
     this.#writer.endMessage();
   }
 
-  addChain(family: Family, name: string, base?: BaseChain): void {
-    this.#start(NFT_MSG.newChain, NLM_F_CREATE, family, `chain ${name}`);
+  /** `exclusive`: it is an error (EEXIST) if the chain exists. */
+  addChain(family: Family, name: string, base?: BaseChain, exclusive = false): void {
+    this.#start(NFT_MSG.newChain, NLM_F_CREATE | (exclusive ? NLM_F_EXCL : 0), family, `chain ${name}`);
     this.#writer.attrString(1, this.#table);
     this.#writer.attrString(3, name);
     if (base) {
@@ -142,7 +173,7 @@ export class Batch {
       this.#writer.attrU32(2, base.priority);
       this.#writer.endNest(hook);
       this.#writer.attrString(7, base.type);
-      this.#writer.attrU32(5, VERDICT.accept);
+      if (!base.keepPolicy) this.#writer.attrU32(5, VERDICT.accept);
     }
     this.#writer.endMessage();
   }
@@ -162,13 +193,32 @@ export class Batch {
     this.#writer.endMessage();
   }
 
-  addRule(family: Family, chain: string, expressions: readonly Expression[]): void {
-    this.#start(NFT_MSG.newRule, NLM_F_CREATE | NLM_F_APPEND, family, `rule in chain ${chain}`);
+  addRule(family: Family, chain: string, expressions: readonly Expression[], options: RuleOptions = {}): void {
+    const { at = 'end', compatProtocol, echo = false } = options;
+    // Without NLM_F_APPEND a rule goes to the top, or in front of the rule at NFTA_RULE_POSITION.
+    const flags = NLM_F_CREATE | (at === 'end' ? NLM_F_APPEND : 0) | (echo ? NLM_F_ECHO : 0);
+    const w = this.#writer;
+    this.#start(NFT_MSG.newRule, flags, family, `rule in chain ${chain}`);
+    w.attrString(1, this.#table);
+    w.attrString(2, chain);
+    const list = w.nest(4);
+    for (const expression of expressions) writeExpression(w, expression);
+    w.endNest(list);
+    if (compatProtocol !== undefined) {
+      const compat = w.nest(5);
+      w.attrU32(1, compatProtocol);
+      w.attrU32(2, 0);
+      w.endNest(compat);
+    }
+    if (typeof at === 'number') w.attrU64(6, BigInt(at));
+    w.endMessage();
+  }
+
+  deleteRule(family: Family, chain: string, handle: number): void {
+    this.#start(NFT_MSG.delRule, 0, family, `rule ${handle} of chain ${chain}`);
     this.#writer.attrString(1, this.#table);
     this.#writer.attrString(2, chain);
-    const list = this.#writer.nest(4);
-    for (const expression of expressions) writeExpression(this.#writer, expression);
-    this.#writer.endNest(list);
+    this.#writer.attrU64(3, BigInt(handle));
     this.#writer.endMessage();
   }
 
@@ -279,6 +329,17 @@ export class Batch {
       this.#writer.endMessage();
     }
     return this.#writer.bytes();
+  }
+
+  /** Which message has this sequence number: its place in `subjects`, or null. */
+  indexOf(seq: number): number | null {
+    const first = this.subjects[0];
+    if (!first) return null;
+    // Numbers are consecutive except where the counter wraps.
+    const guess = seq - first.seq;
+    if (this.subjects[guess]?.seq === seq) return guess;
+    const found = this.subjects.findIndex((s) => s.seq === seq);
+    return found < 0 ? null : found;
   }
 
   /** The key of the element at `offset` of a subject's message (extended acknowledgement), or null. */

@@ -3,7 +3,6 @@ import { FAMILIES, type Family } from '../ip.ts';
 import { type Acknowledgement, decodeAcknowledgement, errnoName, NetlinkError } from '../netlink/error.ts';
 import {
   Attributes,
-  eachAttribute,
   type Message,
   MessageWriter,
   messages,
@@ -13,8 +12,9 @@ import {
   NLMSG_ERROR,
 } from '../netlink/message.ts';
 import { NETLINK_NETFILTER, NetlinkSocket } from '../netlink/socket.ts';
-import { Batch, commentText, type Element } from './batch.ts';
+import { Batch, type Element } from './batch.ts';
 import { NFNL_SUBSYS_NFTABLES, NFPROTO, NFT_MSG, nfgenmsg } from './constants.ts';
+import { visitElements } from './element.ts';
 import { type Expression, readExpressions } from './expression.ts';
 
 const MiB = 1 << 20;
@@ -22,6 +22,8 @@ const MiB = 1 << 20;
 const ASYNC_BYTES = MiB;
 /** Long reads give the event loop a turn this often. */
 const TURN_MS = 10;
+const NEW_RULE = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG.newRule;
+const RULE_HANDLE = 3;
 
 export interface Refusal {
   readonly errno: number;
@@ -32,10 +34,13 @@ export interface Refusal {
   /** Set and key of the element at fault, when the kernel says. */
   readonly set: string | null;
   readonly key: string | null;
+  /** Which message of the batch, counted from 0 as in Batch.subjects; null when the refusal is about all of it. */
+  readonly index: number | null;
 }
 
 export type CommitResult =
-  | { readonly outcome: 'committed' }
+  /** Handles of the rules that were added with `echo`, by message of the batch. */
+  | { readonly outcome: 'committed'; readonly handles: ReadonlyMap<number, number> }
   | { readonly outcome: 'refused'; readonly refusals: readonly Refusal[] }
   /** No or not all replies arrived: compare the generation. */
   | { readonly outcome: 'unknown' };
@@ -44,6 +49,11 @@ export interface KernelChain {
   readonly name: string;
   /** hook, priority, type as `type:hook:priority`, or '' for a regular chain. */
   readonly base: string;
+}
+
+export interface KernelRule {
+  readonly handle: number;
+  readonly expressions: readonly Expression[];
 }
 
 export interface KernelSet {
@@ -86,11 +96,14 @@ export class NftConnection {
     return new Batch({ writer: this.#writer, nextSeq: () => this.socket.nextSeq(), table, generation });
   }
 
-  /** Sends a batch and waits for the verdict of the kernel. An empty batch is committed without sending. */
-  async commit(batch: Batch): Promise<CommitResult> {
-    if (batch.empty) return { outcome: 'committed' };
+  /**
+   * Sends a batch and waits for the verdict of the kernel. An empty batch is committed without sending.
+   * `slow`: committing may take long however small the batch is.
+   */
+  async commit(batch: Batch, slow = false): Promise<CommitResult> {
+    if (batch.empty) return { outcome: 'committed', handles: new Map() };
     const bytes = batch.finish();
-    if (bytes.length > ASYNC_BYTES) await this.socket.sendAsync(bytes);
+    if (slow || bytes.length > ASYNC_BYTES) await this.socket.sendAsync(bytes);
     else this.socket.send(bytes);
     const result = this.#verdict(batch);
     this.#writer.shrink(MiB);
@@ -100,6 +113,7 @@ export class NftConnection {
   #verdict(batch: Batch): CommitResult {
     const last = batch.subjects.at(-1)!.seq;
     const refusals: Refusal[] = [];
+    const handles = new Map<number, number>();
     for (;;) {
       let datagram: Buffer | null;
       try {
@@ -110,19 +124,22 @@ export class NftConnection {
       }
       if (datagram === null) return { outcome: 'unknown' };
       for (const message of messages(datagram)) {
-        if (message.type !== NLMSG_ERROR || message.seq < batch.beginSeq) continue;
+        if (message.seq < batch.beginSeq) continue;
+        if (message.type === NEW_RULE) echoedHandle(batch, message, handles);
+        if (message.type !== NLMSG_ERROR) continue;
         const ack = decodeAcknowledgement(message);
         if (ack.errno !== 0) refusals.push(this.#refusal(batch, ack));
         // Replies come in the order of the messages; a refused commit answers for BATCH_BEGIN, first.
         if (ack.seq === batch.beginSeq || ack.seq >= last) {
-          return refusals.length > 0 ? { outcome: 'refused', refusals } : { outcome: 'committed' };
+          return refusals.length > 0 ? { outcome: 'refused', refusals } : { outcome: 'committed', handles };
         }
       }
     }
   }
 
   #refusal(batch: Batch, ack: Acknowledgement): Refusal {
-    const subject = batch.subjects.find((s) => s.seq === ack.seq) ?? null;
+    const index = batch.indexOf(ack.seq);
+    const subject = index === null ? null : batch.subjects[index]!;
     const key = subject && ack.offset !== null ? batch.elementKeyAt(subject, ack.offset) : null;
     const what = subject ? `${subject.family} ${subject.what}` : 'the transaction';
     return {
@@ -132,6 +149,7 @@ export class NftConnection {
       family: subject?.family ?? null,
       set: subject?.set ?? null,
       key,
+      index,
     };
   }
 
@@ -177,10 +195,7 @@ export class NftConnection {
       family,
       () => {},
       (a) => {
-        if (a.text(1) !== table) return;
-        const hook = a.nested(4);
-        const base = hook ? `${a.text(7)}:${hook.u32(1)}:${(hook.u32(2) ?? 0) | 0}` : '';
-        out.push({ name: a.text(3) ?? '', base });
+        if (a.text(1) === table) out.push(chainOf(a));
       },
     );
     return out;
@@ -199,6 +214,36 @@ export class NftConnection {
       rules.push(at ? readExpressions(a.buffer, at[0], at[1]) : []);
     });
     return out;
+  }
+
+  /** Calls `visit` for each chain of all tables of a family, with turns for the event loop. @throws InterruptedDump */
+  async eachChain(family: Family, visit: (table: string, chain: KernelChain) => void): Promise<void> {
+    const seq = this.#start(NFT_MSG.getChain, NLM_F_DUMP, family);
+    this.#request.endMessage();
+    const consistent = await this.#dumpInTurns('list chains', seq, (m) => {
+      const a = new Attributes(m.buffer, m.start + 4, m.end);
+      visit(a.text(1) ?? '', chainOf(a));
+    });
+    if (!consistent) throw new InterruptedDump();
+  }
+
+  /**
+   * The rules of one chain in order, none if the chain does not exist: the way to read tables of many chains, because a
+   * dump of a table takes quadratic time. Turns for the event loop within long chains only.
+   * @throws InterruptedDump
+   */
+  async chainRules(family: Family, table: string, chain: string, visit: (rule: KernelRule) => void): Promise<void> {
+    const seq = this.#start(NFT_MSG.getRule, NLM_F_DUMP, family);
+    this.#request.attrString(1, table);
+    this.#request.attrString(2, chain);
+    this.#request.endMessage();
+    const consistent = await this.#dumpInTurns(`list rules of ${chain}`, seq, (m) => {
+      const a = new Attributes(m.buffer, m.start + 4, m.end);
+      const at = a.range(4);
+      const expressions = at ? readExpressions(a.buffer, at[0], at[1]) : [];
+      visit({ handle: Number(a.u64(RULE_HANDLE) ?? 0n), expressions });
+    });
+    if (!consistent) throw new InterruptedDump();
   }
 
   sets(family: Family, table: string): KernelSet[] {
@@ -319,38 +364,14 @@ export class NftConnection {
   }
 }
 
-function visitElements(message: Message, visit: (element: Element) => void): void {
-  const { buffer } = message;
-  eachAttribute(buffer, message.start + 4, message.end, (type, start, end) => {
-    if (type !== 3) return;
-    eachAttribute(buffer, start, end, (_list, from, to) => visit(readElement(buffer, from, to)));
-  });
+function chainOf(a: Attributes): KernelChain {
+  const hook = a.nested(4);
+  const base = hook ? `${a.text(7)}:${hook.u32(1)}:${(hook.u32(2) ?? 0) | 0}` : '';
+  return { name: a.text(3) ?? '', base };
 }
 
-function readElement(buffer: Buffer, start: number, end: number): Element {
-  let key = '';
-  let keyEnd: string | undefined;
-  let data: string | undefined;
-  let comment: string | undefined;
-  eachAttribute(buffer, start, end, (type, from, to) => {
-    // Keys and data are nested once more: { NFTA_DATA_VALUE: bytes } or { NFTA_DATA_VERDICT: { code, chain } }.
-    if (type === 1) key = buffer.toString('latin1', from + 4, to);
-    else if (type === 10) keyEnd = buffer.toString('latin1', from + 4, to);
-    else if (type === 2) data = readData(buffer, from, to);
-    else if (type === 6) comment = commentText(buffer.toString('latin1', from, to));
-  });
-  return {
-    key,
-    ...(keyEnd !== undefined && { keyEnd }),
-    ...(data !== undefined && { data }),
-    ...(comment !== undefined && { comment }),
-  };
-}
-
-function readData(buffer: Buffer, from: number, to: number): string {
-  const DATA_VERDICT = 2;
-  if ((buffer.readUInt16LE(from + 2) & 0x3fff) !== DATA_VERDICT)
-    return buffer.toString('latin1', from + 4, from + buffer.readUInt16LE(from));
-  const verdict = new Attributes(buffer, from + 4, to);
-  return verdict.text(2) ?? `verdict ${(verdict.u32(1) ?? 0) | 0}`;
+function echoedHandle(batch: Batch, message: Message, handles: Map<number, number>): void {
+  const index = batch.indexOf(message.seq);
+  const handle = new Attributes(message.buffer, message.start + 4, message.end).u64(RULE_HANDLE);
+  if (index !== null && handle !== undefined) handles.set(index, Number(handle));
 }

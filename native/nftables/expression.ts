@@ -47,6 +47,15 @@ export type Expression =
   | { readonly name: 'dnat'; readonly family: number; readonly regAddr: number; readonly regProto: number }
   | { readonly name: 'masquerade'; readonly flags: number }
   | { readonly name: 'reject'; readonly type: number; readonly code: number }
+  /** An extension of x_tables, run by nft_compat; `info` is its struct. */
+  | {
+      readonly name: 'match' | 'target';
+      readonly extension: string;
+      readonly revision: number;
+      readonly info: string;
+    }
+  /** Starts at zero; its value is not read back. */
+  | { readonly name: 'counter' }
   /** One this project never writes; `bytes` is its encoding. */
   | { readonly name: 'other'; readonly kernelName: string; readonly bytes: string };
 
@@ -165,6 +174,16 @@ export function writeExpression(w: MessageWriter, e: Expression): void {
       w.attrU32(1, e.type);
       w.attr(2, String.fromCharCode(e.code));
       break;
+    case 'match':
+    case 'target':
+      w.attrString(1, e.extension);
+      w.attrU32(2, e.revision);
+      w.attr(3, e.info);
+      break;
+    case 'counter':
+      w.attrU64(1, 0n);
+      w.attrU64(2, 0n);
+      break;
     case 'other':
       w.raw(e.bytes);
       break;
@@ -230,6 +249,11 @@ function decode(kernelName: string, a: Attributes, bytes: string): Expression {
       return { name: 'masquerade', flags: u(1) };
     case 'reject':
       return { name: 'reject', type: u(1), code: a.bytes(2)?.charCodeAt(0) ?? 0 };
+    case 'match':
+    case 'target':
+      return { name: kernelName, extension: a.text(1) ?? '', revision: u(2), info: a.bytes(3) ?? '' };
+    case 'counter':
+      return { name: 'counter' };
   }
   return { name: 'other', kernelName, bytes };
 }

@@ -219,6 +219,10 @@ export class RulesetMachine {
       case 'reject':
         if (e.type !== REJECT_ICMP_UNREACH) throw new Error(`reject type ${e.type}`);
         return { kind: 'reject' };
+      case 'match':
+      case 'target':
+      case 'counter':
+        throw new Error(`expression ${e.name}`);
       case 'other':
         throw new Error(`expression ${e.kernelName}`);
     }
