@@ -1,6 +1,5 @@
 // Reads the text of iptables-save: which chains there are, and each rule as the model has it. A rule with anything the
 // model does not know is opaque: it keeps its text and equals no rule of ours.
-import { BUILTIN_CHAINS } from './fixed-rules.ts';
 import { parseRule } from './parse-rule.ts';
 import { type Rule, TABLES, type Table } from './rule.ts';
 
@@ -18,47 +17,67 @@ export interface SavedTable {
   readonly chains: ReadonlyMap<string, readonly SavedRule[]>;
 }
 
-/**
- * Tables other than those of the model are passed over. Packet counters, if listed, are not kept.
- * @throws Error on a line that does not belong into such a text, or when a table does not end.
- */
-export function parseSave(text: string): Map<Table, SavedTable> {
-  const out = new Map<Table, SavedTable>();
-  let table: Table | 'other' | null = null;
-  let policies = new Map<string, string>();
-  let chains = new Map<string, SavedRule[]>();
-  let number = 0;
-  for (const line of text.split('\n')) {
-    number++;
-    if (line === '' || line.startsWith('#')) continue;
-    const unexpected = (): Error => new Error(`iptables-save, line ${number}: unexpected "${line}"`);
-    if (line.startsWith('*')) {
-      if (table !== null) throw unexpected();
-      table = TABLES.find((name) => name === line.slice(1)) ?? 'other';
-      policies = new Map();
-      chains = new Map();
-    } else if (table === null) {
-      throw unexpected();
-    } else if (line === 'COMMIT') {
-      if (table !== 'other') out.set(table, { policies, chains });
-      table = null;
-    } else if (line.startsWith(':')) {
-      const [name = '', policy = ''] = line.slice(1).split(' ');
-      chains.set(name, []);
-      if (policy !== '-') policies.set(name, policy);
-    } else {
-      const [, chain = '', rule = ''] = /^(?:\[\d+:\d+\] )?-A (\S+) ?(.*)$/.exec(line) ?? [];
-      const rules = chains.get(chain);
-      if (rules === undefined) throw unexpected();
-      rules.push({
-        text: rule.trimEnd(),
-        rule: parseRule(rule, (name) => chains.has(name) && !isBuiltin(table, name)),
-      });
-    }
+/** Takes the lines one by one, so that a long text need not be read without a pause. */
+export class SaveParser {
+  readonly #tables = new Map<Table, SavedTable>();
+  #table: Table | 'other' | null = null;
+  #policies = new Map<string, string>();
+  #chains = new Map<string, SavedRule[]>();
+  #number = 0;
+
+  /** @throws Error when the line does not belong there. */
+  take(line: string): void {
+    this.#number++;
+    if (line === '' || line.startsWith('#')) return;
+    if (line.startsWith('*')) this.#begin(line.slice(1), line);
+    else if (this.#table === null) throw this.#unexpected(line);
+    else if (line.startsWith(':')) this.#declare(line);
+    else if (line === 'COMMIT') this.#end();
+    else this.#rule(line);
   }
-  if (table !== null) throw new Error(`iptables-save: table ${table} does not end`);
-  return out;
+
+  /** Tables other than those of the model are not among them. @throws Error when one does not end. */
+  tables(): Map<Table, SavedTable> {
+    if (this.#table !== null) throw new Error('iptables-save: the last table does not end');
+    return this.#tables;
+  }
+
+  #begin(name: string, line: string): void {
+    if (this.#table !== null) throw this.#unexpected(line);
+    this.#table = TABLES.find((table) => table === name) ?? 'other';
+    this.#policies = new Map();
+    this.#chains = new Map();
+  }
+
+  #declare(line: string): void {
+    const [name = '', policy = ''] = line.slice(1).split(' ');
+    this.#chains.set(name, []);
+    if (policy !== '-') this.#policies.set(name, policy);
+  }
+
+  #rule(line: string): void {
+    const [, chain = '', rule = ''] = /^(?:\[\d+:\d+\] )?-A (\S+) ?(.*)$/.exec(line) ?? [];
+    const rules = this.#chains.get(chain);
+    if (rules === undefined) throw this.#unexpected(line);
+    const isChain = (name: string): boolean => this.#chains.has(name) && !this.#policies.has(name);
+    rules.push({ text: rule.trimEnd(), rule: parseRule(rule, isChain) });
+  }
+
+  #end(): void {
+    const policies = this.#policies;
+    if (this.#table !== null && this.#table !== 'other')
+      this.#tables.set(this.#table, { policies, chains: this.#chains });
+    this.#table = null;
+  }
+
+  #unexpected(line: string): Error {
+    return new Error(`iptables-save, line ${this.#number}: unexpected "${line}"`);
+  }
 }
 
-const isBuiltin = (table: Table | 'other' | null, chain: string): boolean =>
-  table !== null && table !== 'other' && BUILTIN_CHAINS[table].includes(chain);
+/** Packet counters, if listed, are not kept. @throws Error when it is no text of iptables-save. */
+export function parseSave(text: string): Map<Table, SavedTable> {
+  const parser = new SaveParser();
+  for (const line of text.split('\n')) parser.take(line);
+  return parser.tables();
+}

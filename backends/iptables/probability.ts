@@ -20,9 +20,15 @@ export function thresholdOf(text: string): number {
   return Math.round(Number(text) * UNIT);
 }
 
+const texts = { 10: new Map<number, string>(), 11: new Map<number, string>() };
+
 /** Decimal text for the kernel's number: with 11 decimals as iptables-save prints it; 10 are enough to read it back. */
 export function thresholdText(threshold: number, decimals: 10 | 11): string {
-  return fixed(threshold / UNIT, decimals);
+  const known = texts[decimals];
+  let text = known.get(threshold);
+  // There are as many different ones as there are sizes of Services.
+  if (text === undefined) known.set(threshold, (text = fixed(threshold / UNIT, decimals)));
+  return text;
 }
 
 /** As printf: what lies exactly in the middle goes to the even digit, which toFixed does not do. */

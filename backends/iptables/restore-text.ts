@@ -22,25 +22,43 @@ export interface TableChanges {
   readonly deleted?: readonly string[];
 }
 
+export type RestoreChanges = Readonly<Partial<Record<Table, TableChanges>>>;
+
 /** '' when there is nothing to change. */
-export function restoreText(changes: Readonly<Partial<Record<Table, TableChanges>>>, family: Family): string {
-  let out = '';
-  for (const table of TABLES) out += tableText(table, changes[table] ?? {}, family);
-  return out;
+export function restoreText(changes: RestoreChanges, family: Family): string {
+  return [...restoreTextParts(changes, family)].join('');
 }
 
-function tableText(table: Table, changes: TableChanges, family: Family): string {
+/** Lines a part has at least, unless it is the last of its table. */
+const PART_LINES = 5000;
+
+/** The same in parts that take little time each. The chains must not change meanwhile. */
+export function* restoreTextParts(changes: RestoreChanges, family: Family): Generator<string> {
+  for (const table of TABLES) {
+    let out: string[] = [];
+    let first = true;
+    for (const line of tableLines(changes[table] ?? {}, family)) {
+      if (first) out.push(`*${table}\n`);
+      first = false;
+      out.push(`${line}\n`);
+      if (out.length < PART_LINES) continue;
+      yield out.join('');
+      out = [];
+    }
+    if (!first) yield `${out.join('')}COMMIT\n`;
+  }
+}
+
+function* tableLines(changes: TableChanges, family: Family): Generator<string> {
   const { chains = new Map(), inserted = [], removed = [], deleted = [] } = changes;
-  // Sorted declarations cost the nft variant less.
-  const names = [...chains.keys(), ...deleted].sort();
-  const lines = names.map((name) => `:${name} - [0:0]`);
   const line = (command: string, chain: string, rule: Rule): string => {
     const text = ruleText(rule, family, 'restore');
     return `${command} ${chain}${text === '' ? '' : ` ${text}`}`;
   };
-  for (const [chain, rules] of chains) for (const rule of rules) lines.push(line('-A', chain, rule));
-  for (const { chain, rule } of inserted) lines.push(line('-I', chain, rule));
-  for (const { chain, rule } of removed) lines.push(line('-D', chain, rule));
-  for (const chain of deleted) lines.push(`-X ${chain}`);
-  return lines.length === 0 ? '' : `*${table}\n${lines.join('\n')}\nCOMMIT\n`;
+  // Sorted declarations cost the nft variant less.
+  for (const name of [...chains.keys(), ...deleted].sort()) yield `:${name} - [0:0]`;
+  for (const [chain, rules] of chains) for (const rule of rules) yield line('-A', chain, rule);
+  for (const { chain, rule } of inserted) yield line('-I', chain, rule);
+  for (const { chain, rule } of removed) yield line('-D', chain, rule);
+  for (const chain of deleted) yield `-X ${chain}`;
 }

@@ -36,8 +36,9 @@ export function* saveTextParts(tables: Tables, family: Family): Generator<string
 /** Built-in chains in the order of their hooks, then the others by name. */
 function inOrder(table: Table, chains: ReadonlyMap<string, readonly Rule[]>): [string, readonly Rule[]][] {
   const builtin = BUILTIN_CHAINS[table];
-  const rank = (name: string): number => (builtin.includes(name) ? builtin.indexOf(name) : builtin.length);
-  return [...chains].sort(([a], [b]) => rank(a) - rank(b) || (a < b ? -1 : 1));
+  const own = [...chains.keys()].filter((name) => !builtin.includes(name)).sort();
+  const names = [...builtin.filter((name) => chains.has(name)), ...own];
+  return names.map((name) => [name, chains.get(name)!]);
 }
 
 function ruleLine(chain: string, rule: Rule, family: Family): string {
