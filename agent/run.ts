@@ -59,8 +59,11 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
     nodeName: node,
     startedMs,
     allowExternalIPs: config.featureGates.AllowServiceExternalIPs ?? true,
-    onProblem: ({ object, field, message }) => {
-      log.warn('an object cannot be used as it is', { object, field, problem: message });
+    onProblems: (problems) => {
+      log.warn('an object cannot be used as it is', {
+        object: problems[0]?.object,
+        problems: problems.map(({ field, message }) => (field === '' ? message : `${field}: ${message}`)),
+      });
     },
   });
   const health = new ProxyHealth({ syncPeriodMs: config.syncPeriodMs });
