@@ -50,6 +50,7 @@ interface Programmed {
   readonly families: readonly Family[];
   readonly addresses: NodeAddresses;
   readonly settings: () => NodeSettings;
+  readonly serviceHealth: ServiceHealthServers;
 }
 
 export async function run({ config, log, stop }: RunOptions): Promise<void> {
@@ -112,6 +113,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
           health: health.status(),
           watches: source.status(),
           conditions: incidents.conditions,
+          closedHealthPorts: programmed?.serviceHealth.failed() ?? [],
           repairs: incidents.repairs,
           settings: programmed?.settings() ?? null,
           nowMs: Date.now(),
@@ -185,7 +187,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       syncPeriodMs: config.syncPeriodMs,
       log,
     });
-    programmed = { loop, families, addresses, settings };
+    programmed = { loop, families, addresses, settings, serviceHealth };
     cleanups.push(() => loop.stop());
     loop.start();
     await Promise.race([stopped, mustRestart]);
