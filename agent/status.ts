@@ -118,7 +118,9 @@ export function judge({
   const partly = [
     ...(refused > 0 ? [`the kernel refused ${refused} Service${refused === 1 ? '' : 's'}`] : []),
     ...(failing !== null && refused === 0 ? [`the last sync failed: ${failing}`] : []),
-    ...watches.flatMap(({ kind, lastError }) => (lastError === null ? [] : [`watch of ${kind}: ${lastError}`])),
+    ...watches.flatMap(({ kind, optional, lastError }) =>
+      lastError === null || optional ? [] : [`watch of ${kind}: ${lastError}`],
+    ),
     ...conditions.map(({ name, message }) => `${name}: ${message}`),
   ];
   const reasons = [...late, ...waiting, ...partly];
