@@ -26,8 +26,9 @@ export async function connectRate(client: Host, paths: Paths): Promise<ConnectRa
     const { load } = await client.call('startLoad', { targets: [{ proto: 'TCP', ip, port }], width: WIDTH });
     await new Promise((resolve) => setTimeout(resolve, ROUND_MS));
     const { answered, attempts, startedAt, endedAt } = await client.call('stopLoad', { load });
-    failed += Math.max(0, attempts - answered - WIDTH); // some are on their way when the load ends
-    if (failed > 0 && ip === paths.direct) throw new Error(`connections straight to ${ip}:${port} fail`);
+    const lost = Math.max(0, attempts - answered - WIDTH); // some are on their way when the load ends
+    if (lost > 0 && ip === paths.direct) throw new Error(`connections straight to ${ip}:${port} fail`);
+    failed += lost;
     return answered / (endedAt - startedAt);
   };
   const ratios: number[] = [];
