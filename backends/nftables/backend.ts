@@ -81,7 +81,7 @@ export class NftablesBackend implements Backend {
     this.#services = new ServiceSync(core, this.#reconciler);
     this.#watch = new DriftWatch({
       portId: this.#nft.socket.portId,
-      pollMs: options.pollMs ?? 200,
+      pollMs: options.pollMs ?? 100,
       exclusively: (work) => this.#exclusively(work),
       generation: () => this.#nft.generation(),
       committer: this.#committer,
