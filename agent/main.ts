@@ -57,6 +57,9 @@ async function normalRun(config: Config, log: Log): Promise<number> {
   return 0;
 }
 
+// The kernel tells others by this name who changed the rules.
+process.title = 'kubeplumb';
+
 main(process.argv.slice(2)).then(
   (code) => process.exit(code),
   (error: unknown) => {

@@ -50,6 +50,7 @@ interface Programmed {
   readonly families: readonly Family[];
   readonly addresses: NodeAddresses;
   readonly settings: () => NodeSettings;
+  readonly serviceHealth: ServiceHealthServers;
 }
 
 export async function run({ config, log, stop }: RunOptions): Promise<void> {
@@ -59,8 +60,11 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
     nodeName: node,
     startedMs,
     allowExternalIPs: config.featureGates.AllowServiceExternalIPs ?? true,
-    onProblem: ({ object, field, message }) => {
-      log.warn('an object cannot be used as it is', { object, field, problem: message });
+    onProblems: (problems) => {
+      log.warn('an object cannot be used as it is', {
+        object: problems[0]?.object,
+        problems: problems.map(({ field, message }) => (field === '' ? message : `${field}: ${message}`)),
+      });
     },
   });
   const health = new ProxyHealth({ syncPeriodMs: config.syncPeriodMs });
@@ -109,6 +113,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
           health: health.status(),
           watches: source.status(),
           conditions: incidents.conditions,
+          closedHealthPorts: programmed?.serviceHealth.failed() ?? [],
           repairs: incidents.repairs,
           settings: programmed?.settings() ?? null,
           nowMs: Date.now(),
@@ -184,7 +189,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       syncPeriodMs: config.syncPeriodMs,
       log,
     });
-    programmed = { loop, families, addresses, settings };
+    programmed = { loop, families, addresses, settings, serviceHealth };
     cleanups.push(() => loop.stop());
     loop.start();
     await Promise.race([stopped, mustRestart]);

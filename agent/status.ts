@@ -63,6 +63,8 @@ export interface StatusOptions {
   readonly health: ProxyHealthStatus;
   readonly watches: readonly WatchStatus[];
   readonly conditions: ReadonlyMap<string, string>;
+  /** Health check node ports that cannot be opened. */
+  readonly closedHealthPorts?: readonly { readonly service: string; readonly message: string }[];
   readonly repairs: Repairs;
   readonly settings: NodeSettings | null;
   readonly nowMs: number;
@@ -86,7 +88,14 @@ export function collectStatus(options: StatusOptions): Status {
     watches,
     conditions,
     repairs,
-    problems: state.problems(),
+    problems: [
+      ...state.problems(),
+      ...(options.closedHealthPorts ?? []).map(({ service, message }) => ({
+        object: `Service ${service}`,
+        field: 'spec.healthCheckNodePort',
+        message,
+      })),
+    ],
     settings,
     rssBytes: process.memoryUsage.rss(),
   };
@@ -109,7 +118,9 @@ export function judge({
   const partly = [
     ...(refused > 0 ? [`the kernel refused ${refused} Service${refused === 1 ? '' : 's'}`] : []),
     ...(failing !== null && refused === 0 ? [`the last sync failed: ${failing}`] : []),
-    ...watches.flatMap(({ kind, lastError }) => (lastError === null ? [] : [`watch of ${kind}: ${lastError}`])),
+    ...watches.flatMap(({ kind, optional, lastError }) =>
+      lastError === null || optional ? [] : [`watch of ${kind}: ${lastError}`],
+    ),
     ...conditions.map(({ name, message }) => `${name}: ${message}`),
   ];
   const reasons = [...late, ...waiting, ...partly];

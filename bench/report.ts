@@ -18,6 +18,8 @@ export interface Run {
   readonly landedP99Ms: number;
   readonly rssMiB: number;
   readonly connectRatio: number;
+  /** Of the connections through the Service while the rate was measured; nothing changed meanwhile. */
+  readonly connectsFailed: number;
 }
 
 const number = (value: number | null | undefined, digits = 0): string =>
@@ -36,6 +38,7 @@ const COLUMNS: readonly (readonly [string, (run: Run) => string])[] = [
   ['p99 ms', (r) => number(r.landedP99Ms, 1)],
   ['RSS MiB', (r) => number(r.rssMiB)],
   ['connect ratio', (r) => number(r.connectRatio, 3)],
+  ['failed', (r) => number(r.connectsFailed)],
 ];
 
 /** Prints to stdout. */

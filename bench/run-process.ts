@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import type { ApiObject } from '../test/support/api-store.ts';
 import { monotonicMs } from '../test/support/host-calls.ts';
 import { createNetwork, type Network } from '../test/support/network.ts';
-import { connectRatio } from './connect-rate.ts';
+import { connectRate } from './connect-rate.ts';
 import { median, percentile } from './statistics.ts';
 
 export interface ProcessOptions {
@@ -37,6 +37,7 @@ export interface ProcessResult {
   /** Time of a full sync in the kernel as the program's own metrics tell it; null without. */
   readonly syncSeconds: number | null;
   readonly connectRatio: number;
+  readonly connectsFailed: number;
 }
 
 const NODE = 'node-0';
@@ -115,7 +116,7 @@ class ProcessBench {
 
     say('connect rate');
     await this.#change(PODS[1]!, proxy);
-    const ratio = await connectRatio(this.#net.host('pod-a'), {
+    const rate = await connectRate(this.#net.host('pod-a'), {
       direct: PODS[1]!.ip[0]!,
       directPort: 8080,
       service: VIP,
@@ -135,7 +136,8 @@ class ProcessBench {
       rssMiB,
       warmRestartObjects,
       syncSeconds,
-      connectRatio: ratio,
+      connectRatio: rate.ratio,
+      connectsFailed: rate.failed,
     };
   }
 

@@ -89,7 +89,7 @@ export const FLAGS: readonly Flag[] = [
   generalOption('write-config-to', 'string', 'write the effective configuration to a file and exit', (o, v) => {
     o.writeConfigTo = v;
   }),
-  generalOption('cleanup', 'boolean', 'remove the rules of all modes and exit', (o, v) => {
+  generalOption('cleanup', 'boolean', 'remove the rules of this agent and of kube-proxy and exit', (o, v) => {
     o.cleanup = v;
   }),
   generalOption('init-only', 'boolean', 'do only what needs full root privileges and exit', (o, v) => {

@@ -27,7 +27,11 @@ export function statusText(status: Status, style: Style): string {
     section('Refused by the kernel', refusedRows(status)),
     section(
       `Problems of objects: ${count(problems.length)}`,
-      problems.map((p) => [p.object, printable(p.field), printable(p.message)]),
+      problems.map((p, i) => [
+        p.object === problems[i - 1]?.object ? '' : p.object, // an object is named once
+        printable(p.field),
+        printable(p.message),
+      ]),
     ),
   ].join('');
 }

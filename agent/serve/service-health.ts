@@ -26,8 +26,8 @@ interface Entry {
   readonly family: Family;
   wanted: { port: number; localEndpoints: number } | null;
   open: { port: number; servers: readonly Server[] } | null;
-  /** Message of the last failure to open, so that it is told once. */
-  failure: string | null;
+  /** The last failure to open, so that it is told once. */
+  failure: { readonly port: number; readonly message: string } | null;
 }
 
 export class ServiceHealthServers {
@@ -73,6 +73,13 @@ export class ServiceHealthServers {
   open(): HealthCheckPort[] {
     return [...this.#entries.values()].flatMap(({ service, family, open, wanted }) =>
       open === null ? [] : [{ service, family, port: open.port, localEndpoints: wanted?.localEndpoints ?? 0 }],
+    );
+  }
+
+  /** Servers that are wanted and could not be opened; with the message of the last attempt. */
+  failed(): { service: string; port: number; message: string }[] {
+    return [...this.#dirty].flatMap(({ service, wanted, failure }) =>
+      failure === null || wanted?.port !== failure.port ? [] : [{ service, ...failure }],
     );
   }
 
@@ -125,9 +132,9 @@ export class ServiceHealthServers {
   }
 
   #report(entry: Entry, port: number, error: Error): void {
-    const failure = `${port} ${error.message}`;
-    if (entry.failure === failure) return;
-    entry.failure = failure;
+    const { message } = error;
+    if (entry.failure?.port === port && entry.failure.message === message) return;
+    entry.failure = { port, message };
     this.#options.onFailure({ service: entry.service, family: entry.family, port, error });
   }
 

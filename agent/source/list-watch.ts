@@ -95,6 +95,7 @@ export class ListWatch {
       kind: this.#o.resource.kind,
       source: this.#o.client.server,
       complete: this.#known.complete,
+      optional: this.#o.resource.optional,
       lastHeardMs: this.#lastHeardMs,
       objects: this.#known.size,
       lastError: this.#lastError ?? this.#known.sinkError,

@@ -58,6 +58,7 @@ export class ManifestsSource implements Source {
       kind,
       source: this.#options.paths.join(', '),
       complete: known.complete,
+      optional: false,
       lastHeardMs: this.#lastHeardMs,
       objects: known.size,
       lastError: this.#errors[0] ?? known.sinkError,

@@ -18,6 +18,8 @@ export interface WatchStatus {
   readonly kind: Kind;
   readonly source: string;
   readonly complete: boolean;
+  /** The agent does without it where the source has none (P-91). */
+  readonly optional: boolean;
   /** Last list, event or bookmark received; null before the first. */
   readonly lastHeardMs: number | null;
   /** Number of objects held. */

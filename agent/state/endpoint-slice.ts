@@ -13,6 +13,8 @@ import {
   parseObject,
   readIP,
   readList,
+  readObject,
+  readText,
   unusableIP,
 } from './fields.ts';
 import { internNames, internText } from './intern.ts';
@@ -50,7 +52,9 @@ const HEADLESS_LABEL = 'service.kubernetes.io/headless';
 const SERVICE_LABEL = 'kubernetes.io/service-name';
 const TRIGGER_TIME = 'endpoints.kubernetes.io/last-change-trigger-time';
 const RFC3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/;
-/** Endpoints times ports of one slice: what the API allows at most; more comes from no controller. */
+/** Endpoints of one slice that the API allows. */
+const ENDPOINT_LIMIT = 1000;
+/** Endpoints times ports of one slice that are used at most. */
 const SLICE_LIMIT = 100_000;
 
 /** Selects (E-6…E-8) and reduces an EndpointSlice. `nodeName` is this node's, normalised (P-9). */
@@ -76,6 +80,7 @@ function readSlice(object: Json, metadata: Json, problems: ProblemList, nodeName
   }
   const ports = readPorts(problems, object);
   const addresses = readAddresses(problems, object, family, nodeName, Math.max(1, ports.length));
+  noteContradictions(problems, addresses);
   const byNumber = new Map<number, readonly SliceEndpoint[]>();
   return {
     namespace: metadata.namespace as string,
@@ -135,6 +140,8 @@ function readAddresses(
   const limit = Math.floor(SLICE_LIMIT / ports);
   if (values.length > limit) {
     problems.add('endpoints', `${values.length} are too many for ${ports} ports, only the first ${limit} are used`);
+  } else if (values.length > ENDPOINT_LIMIT) {
+    problems.add('endpoints', `${values.length} are more than the ${ENDPOINT_LIMIT} the API allows in a slice`);
   }
   for (let i = 0; i < values.length && i < limit; i++) {
     const entry = asObject(values[i]);
@@ -151,17 +158,17 @@ function readAddresses(
       problems.add(`endpoints[${i}].addresses`, `${ip} is ${why} and cannot be an endpoint`);
     } else {
       const conditions = readConditions(problems, entry, i);
-      const node = typeof entry.nodeName === 'string' ? internText(entry.nodeName) : null;
-      const hints = asObject(entry.hints);
+      const node = readText(problems, entry.nodeName, `endpoints[${i}].nodeName`);
+      const hints = readObject(problems, entry.hints, `endpoints[${i}].hints`);
       out.push({
         ip,
         local: nodeName !== '' && node === nodeName,
         ready: conditions.ready,
         serving: conditions.serving,
         terminating: conditions.terminating,
-        zoneHints: readHints(hints?.forZones),
-        nodeHints: readHints(hints?.forNodes),
-        nodeName: node,
+        zoneHints: readHints(problems, hints.forZones, `endpoints[${i}].hints.forZones`),
+        nodeHints: readHints(problems, hints.forNodes, `endpoints[${i}].hints.forNodes`),
+        nodeName: node === null ? null : internText(node),
       });
     }
   }
@@ -190,11 +197,32 @@ function readConditions(problems: ProblemList, entry: Json, i: number): typeof D
 }
 
 /** A senseless hint counts as missing, which makes the hints of the whole ServicePort void (E-37). */
-function readHints(value: unknown): readonly string[] | null {
-  if (!Array.isArray(value)) return null;
-  const names = value.map((hint) => asObject(hint)?.name).filter((name) => typeof name === 'string');
+function readHints(problems: ProblemList, value: unknown, field: string): readonly string[] | null {
+  const hints = readList(problems, value, field);
+  if (hints.length === 0) return null;
+  const names = hints.map((hint) => asObject(hint)?.name).filter((name) => typeof name === 'string');
+  if (names.length < hints.length) problems.add(field, 'holds something without a name');
   return names.length === 0 ? null : internNames(names);
 }
+
+/** Of an address in use twice, one may terminate (E-18); that it is ready and not ready makes no sense. */
+function noteContradictions(problems: ProblemList, addresses: readonly Address[]): void {
+  const said = new Map<string, Address>();
+  for (const address of addresses) {
+    if (address.terminating) continue;
+    const other = said.get(address.ip);
+    if (other !== undefined && contradict(other, address))
+      problems.add('endpoints', `${address.ip} is there twice, with other conditions; the last one counts`);
+    said.set(address.ip, address);
+  }
+}
+
+/** Whether two entries for one endpoint cannot both be true. */
+export function contradict(a: EndpointConditions, b: EndpointConditions): boolean {
+  return !a.terminating && !b.terminating && (a.ready !== b.ready || a.serving !== b.serving);
+}
+
+type EndpointConditions = Pick<SliceEndpoint, 'ready' | 'serving' | 'terminating'>;
 
 function endpointsAt(addresses: readonly Address[], port: number, family: Family): readonly SliceEndpoint[] {
   const byKey = new Map<string, SliceEndpoint>();

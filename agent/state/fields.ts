@@ -81,13 +81,14 @@ export function readIP(value: unknown): string | null {
 }
 
 /** Why an address cannot be a destination at all, or null. `ip` is canonical. */
-export function unusableIP(ip: string): 'loopback' | 'multicast' | 'unspecified' | null {
+export function unusableIP(ip: string): 'loopback' | 'multicast' | 'unspecified' | 'the broadcast address' | null {
   if (familyOf(ip) === 'IPv6') {
     if (ip === '::1') return 'loopback';
     if (ip === '::') return 'unspecified';
     return /^ff..:/.test(ip) ? 'multicast' : null;
   }
   if (ip === '0.0.0.0') return 'unspecified';
+  if (ip === '255.255.255.255') return 'the broadcast address';
   const first = Number.parseInt(ip, 10);
   if (first === 127) return 'loopback';
   return first >= 224 && first <= 239 ? 'multicast' : null;
@@ -126,6 +127,9 @@ export function parseObject<T>(
   else if (!validName(name)) problems.add('metadata.name', `${show(metadata.name)} is no valid name`);
   else if (namespaced && !isDnsLabel(namespace))
     problems.add('metadata.namespace', `${show(metadata.namespace)} is no valid name`);
-  else parsed = read(object, metadata, problems);
+  else {
+    readObject(problems, metadata.labels, 'metadata.labels');
+    parsed = read(object, metadata, problems);
+  }
   return { namespace, name, object: parsed, problems: problems.list() };
 }

@@ -6,13 +6,13 @@ export type Origin = 'parse' | 'conflict';
 
 export class ProblemLog {
   readonly #current = new Map<string, Partial<Record<Origin, readonly Problem[]>>>();
-  readonly #onProblem: (problem: Problem) => void;
+  readonly #onProblems: (problems: readonly Problem[]) => void;
 
-  constructor(options: { onProblem: (problem: Problem) => void }) {
-    this.#onProblem = options.onProblem;
+  constructor(options: { onProblems: (problems: readonly Problem[]) => void }) {
+    this.#onProblems = options.onProblems;
   }
 
-  /** Replaces the Problems of an object (`label` as in `Problem.object`); tells those it did not have before. */
+  /** Replaces the Problems of an object (`label` as in `Problem.object`); tells those it did not have before, all at once. */
   set(label: string, origin: Origin, problems: readonly Problem[]): void {
     const entry = this.#current.get(label);
     if (problems.length === 0 && entry === undefined) return;
@@ -21,11 +21,12 @@ export class ProblemLog {
     const next = problems.length === 0 ? rest : { ...rest, [origin]: problems };
     if (Object.keys(next).length === 0) this.#current.delete(label);
     else this.#current.set(label, next);
-    for (const problem of problems) {
-      if (known.has(identity(problem))) continue;
+    const added = problems.filter((problem) => {
+      const isNew = !known.has(identity(problem));
       known.add(identity(problem));
-      this.#onProblem(problem);
-    }
+      return isNew;
+    });
+    if (added.length > 0) this.#onProblems(added);
   }
 
   clear(label: string): void {

@@ -84,12 +84,11 @@ function readService(object: Json, metadata: Json, problems: ProblemList): Servi
   const external = readChoice(problems, spec.externalTrafficPolicy, 'spec.externalTrafficPolicy', POLICIES, 'Cluster');
   const externalLocal = external === 'Local' && (type !== 'ClusterIP' || rawExternalIPs.length > 0);
   const healthCheckNodePort = readOptionalPort(problems, spec.healthCheckNodePort, 'spec.healthCheckNodePort');
-  const created = typeof metadata.creationTimestamp === 'string' ? Date.parse(metadata.creationTimestamp) : Number.NaN;
   return {
     namespace: metadata.namespace as string,
     name: metadata.name as string,
     key: `${metadata.namespace}/${metadata.name}`,
-    createdMs: Number.isNaN(created) ? Number.POSITIVE_INFINITY : created,
+    createdMs: readTime(problems, metadata.creationTimestamp, 'metadata.creationTimestamp'),
     clusterIP: readClusterIPs(problems, spec, clusterIP),
     externalIPs: readIPs(problems, rawExternalIPs, (i) => `spec.externalIPs[${i}]`),
     loadBalancerIPs: readLoadBalancerIPs(problems, object.status),
@@ -103,6 +102,15 @@ function readService(object: Json, metadata: Json, problems: ProblemList): Servi
 }
 
 const POLICIES = ['Cluster', 'Local'] as const;
+
+/** Milliseconds since the epoch; Infinity when missing or, with a Problem, unusable. */
+function readTime(problems: ProblemList, value: unknown, field: string): number {
+  if (value === undefined || value === null) return Number.POSITIVE_INFINITY;
+  const ms = typeof value === 'string' ? Date.parse(value) : Number.NaN;
+  if (!Number.isNaN(ms)) return ms;
+  problems.add(field, `${show(value)} is no time`);
+  return Number.POSITIVE_INFINITY;
+}
 
 function readClusterIPs(problems: ProblemList, spec: Json, clusterIP: string): PerFamily<string | null> {
   const out: Record<Family, string | null> = { IPv4: null, IPv6: null };

@@ -20,7 +20,8 @@ import {
   type ServiceCIDR,
 } from './objects.ts';
 import { ProblemLog } from './problem-log.ts';
-import { SliceIndex } from './slice-index.ts';
+import { contradictions } from './slice-contradictions.ts';
+import { type SliceChanges, SliceIndex } from './slice-index.ts';
 
 /** What a sync must do. */
 export interface Changes {
@@ -48,8 +49,8 @@ export interface StateOptions {
   startedMs: number;
   /** Feature gate AllowServiceExternalIPs (S-10). */
   allowExternalIPs: boolean;
-  /** Called once for each Problem an object did not have before. */
-  onProblem?: (problem: Problem) => void;
+  /** Called with the Problems an object did not have before; all are of one object. */
+  onProblems?: (problems: readonly Problem[]) => void;
 }
 
 export class State {
@@ -60,6 +61,8 @@ export class State {
   readonly #serviceCidrs = new Map<string, ServiceCIDR>();
   readonly #claims: FrontendClaims;
   readonly #problems: ProblemLog;
+  /** Labels of slices with contradictions, by family and Service. */
+  readonly #contradicting = new Map<string, readonly string[]>();
   readonly #resourceVersions: Partial<Record<Kind, string>> = {};
   #node: Node | null = null;
   #zoneAtLastTake = '';
@@ -77,7 +80,7 @@ export class State {
     this.allowExternalIPs = options.allowExternalIPs;
     this.#slices = new SliceIndex({ startedMs: options.startedMs });
     this.#claims = new FrontendClaims({ allowExternalIPs: options.allowExternalIPs });
-    this.#problems = new ProblemLog({ onProblem: options.onProblem ?? (() => {}) });
+    this.#problems = new ProblemLog({ onProblems: options.onProblems ?? (() => {}) });
   }
 
   /** An object was added or changed; raw JSON. Returns whether there is something to sync because of it. */
@@ -151,6 +154,7 @@ export class State {
     }
     this.#before.clear();
     this.#noteConflicts();
+    this.#noteContradictions(slices.services);
     const zone = this.zone;
     const changes: Changes = {
       services,
@@ -245,6 +249,24 @@ export class State {
       const conflicts = service === null ? [] : this.#claims.conflicts(service);
       this.#problems.set(objectLabel('Service', namespace, name), 'conflict', conflicts);
     }
+  }
+
+  /** Of the slices of these Services. */
+  #noteContradictions(dirty: SliceChanges['services']): void {
+    const found = new Map<string, readonly Problem[]>();
+    const before = new Set<string>();
+    for (const family of FAMILIES) {
+      for (const service of dirty[family]) {
+        const key = `${family} ${service}`;
+        for (const label of this.#contradicting.get(key) ?? []) before.add(label);
+        const own = contradictions(this.slices(service, family));
+        if (own.size > 0) this.#contradicting.set(key, [...own.keys()]);
+        else this.#contradicting.delete(key);
+        for (const [label, problems] of own) found.set(label, problems);
+      }
+    }
+    for (const label of before) if (!found.has(label)) this.#problems.set(label, 'conflict', []);
+    for (const [label, problems] of found) this.#problems.set(label, 'conflict', problems);
   }
 
   #replaceNode(parsed: Parsed<Node>): boolean {

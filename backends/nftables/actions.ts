@@ -18,6 +18,7 @@ const KINDS: Readonly<Record<Prefix, number>> = { lb: 1, mq: 2, ll: 3, 'np-lb': 
 export const EXTERNAL_LOCAL_WORD = (WORD | (0x10 << 16)) >>> 0;
 export const NODEPORT_LOCAL_WORD = (WORD | (0x11 << 16)) >>> 0;
 const FIRST_AFFINITY_KIND = 0x100;
+const LAST_KIND = 0x7fff;
 
 /** A chain that chooses one of `count` endpoints; `affinitySeconds` null without session affinity. */
 export interface Action {
@@ -50,6 +51,7 @@ export const wordCount = (word: number): number => word & 0xffff;
  */
 export class ActionWords {
   readonly #affinityKinds = new Map<string, number>();
+  readonly #affinityNames = new Map<number, string>();
   #next = FIRST_AFFINITY_KIND;
 
   word(action: Action): number {
@@ -61,20 +63,25 @@ export class ActionWords {
     const kind = wordKind(word);
     const prefix = PREFIXES.find((p) => KINDS[p] === kind);
     if (prefix) return { prefix, count: wordCount(word), affinitySeconds: null };
-    for (const [name, number] of this.#affinityKinds) {
-      if (number === kind) return parseChainName(`${name}-${wordCount(word)}`);
-    }
-    return null;
+    const name = this.#affinityNames.get(kind);
+    return name === undefined ? null : parseChainName(`${name}-${wordCount(word)}`);
+  }
+
+  /** Numbers the chains with this affinity timeout; false when the numbers are used up (some 5,000 timeouts). */
+  reserve(affinitySeconds: number): boolean {
+    const names = PREFIXES.map((prefix) => `${prefix}-sa${affinitySeconds}`);
+    const unknown = names.filter((name) => !this.#affinityKinds.has(name));
+    if (this.#next + unknown.length > LAST_KIND + 1) return false;
+    for (const name of unknown) this.#number(name, this.#next);
+    return true;
   }
 
   #kind({ prefix, affinitySeconds }: Action): number {
     if (affinitySeconds === null) return KINDS[prefix];
     const name = `${prefix}-sa${affinitySeconds}`;
-    const known = this.#affinityKinds.get(name);
-    if (known !== undefined) return known;
-    if (this.#next > 0x7fff) throw new RangeError('more than 32,000 different affinity timeouts');
-    this.#affinityKinds.set(name, this.#next);
-    return this.#next++;
+    const kind = this.#affinityKinds.get(name);
+    if (kind === undefined) throw new Error(`${name} has not been reserved`);
+    return kind;
   }
 
   /** Takes over the number that a chain with affinity has in the kernel; ignores what it did not write itself. */
@@ -82,7 +89,12 @@ export class ActionWords {
     const action = parseChainName(chain);
     const kind = wordKind(word);
     if (!action || action.affinitySeconds === null || kind < FIRST_AFFINITY_KIND) return;
-    this.#affinityKinds.set(`${action.prefix}-sa${action.affinitySeconds}`, kind);
+    this.#number(`${action.prefix}-sa${action.affinitySeconds}`, kind);
+  }
+
+  #number(name: string, kind: number): void {
+    this.#affinityKinds.set(name, kind);
+    this.#affinityNames.set(kind, name);
     this.#next = Math.max(this.#next, kind + 1);
   }
 }

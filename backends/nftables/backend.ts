@@ -81,7 +81,7 @@ export class NftablesBackend implements Backend {
     this.#services = new ServiceSync(core, this.#reconciler);
     this.#watch = new DriftWatch({
       portId: this.#nft.socket.portId,
-      pollMs: options.pollMs ?? 200,
+      pollMs: options.pollMs ?? 100,
       exclusively: (work) => this.#exclusively(work),
       generation: () => this.#nft.generation(),
       committer: this.#committer,
@@ -223,13 +223,20 @@ export class NftablesBackend implements Backend {
         const step = planTable(asKernelTable(view(before)), view(settings));
         if (!noSteps(step)) steps.push(step);
       }
-      this.#settings = settings;
-      await this.#committer.commit(counts, (batch) => {
-        for (const s of steps) {
-          writeStructure(batch, s);
-          writeElements(batch, s.family, s.elements);
-        }
-      });
+      try {
+        await this.#committer.commit(counts, (batch) => {
+          for (const s of steps) {
+            writeStructure(batch, s);
+            writeElements(batch, s.family, s.elements);
+          }
+        });
+        this.#settings = settings;
+      } catch (error) {
+        if (!(error instanceof TransactionRefused || error instanceof OutcomeUnknown)) throw error;
+        // The kernel holds something else than what was compared with.
+        this.#settings = settings;
+        await this.#reconciler.repair();
+      }
       return { counts, refused: [] };
     });
   }

@@ -52,19 +52,33 @@ export class DriftWatch {
 
   #poll(): void {
     if (this.#busy || !this.#monitor) return;
-    const { events, committer } = this.#options;
+    const { events } = this.#options;
     try {
       const activity = this.#monitor.drain();
       if (activity.touched) this.#suspicion = { culprit: activity.culprit };
-      if (activity.overflow && this.#options.generation() !== committer.expectedGeneration) {
-        this.#suspicion ??= { culprit: null };
-      }
       this.#reportKubeProxy(activity.kubeProxy);
+      if (activity.overflow && !this.#suspicion) this.#compareGenerations();
     } catch (error) {
       events.error('cannot listen for changes of the ruleset', error);
       this.#suspicion ??= { culprit: null };
     }
     if (this.#suspicion && this.#now() >= this.#lastRepairMs + this.#pauseMs) this.#repair(this.#suspicion.culprit);
+  }
+
+  /** Own big commits make notifications overflow as well. Asks in turn: during a commit the socket is the commit's. */
+  #compareGenerations(): void {
+    const { exclusively, events, committer, generation } = this.#options;
+    this.#busy = true;
+    exclusively(async () => {
+      if (generation() !== committer.expectedGeneration) this.#suspicion = { culprit: null };
+    })
+      .catch((error: unknown) => {
+        this.#suspicion = { culprit: null };
+        events.error('cannot ask for the generation of the ruleset', error);
+      })
+      .finally(() => {
+        this.#busy = false;
+      });
   }
 
   #repair(culprit: string | null): void {

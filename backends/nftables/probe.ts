@@ -62,6 +62,9 @@ async function probeFamily(nft: NftConnection, family: Family): Promise<void> {
   batch.deleteTable(family);
   const result = await nft.commit(batch);
   if (result.outcome === 'committed') return;
+  if (result.outcome === 'refused' && result.refusals.some((r) => r.code === 'EPERM')) {
+    throw new Error('not permitted to change nftables: this needs CAP_NET_ADMIN in the network namespace of the node');
+  }
   const reason = result.outcome === 'refused' ? result.refusals.map((r) => r.message).join('; ') : 'no reply';
   throw new Error(`this kernel cannot hold the nftables rules: ${reason}`);
 }

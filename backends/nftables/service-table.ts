@@ -181,8 +181,8 @@ export class ServiceTable {
   #nextPort(plan: ServicePortPlan, before: Omit<PortState, 'plan'> | null, taken: number[]): PortState {
     let cluster = wantedEndpoints(plan.cluster);
     let local = wantedEndpoints(plan.local);
-    const affinity =
-      plan.affinitySeconds === null ? null : this.#affinity(before?.affinity ?? null, cluster, local, taken);
+    const remembers = plan.affinitySeconds !== null && this.words.reserve(plan.affinitySeconds);
+    const affinity = remembers ? this.#affinity(before?.affinity ?? null, cluster, local, taken) : null;
     if (affinity) {
       // An endpoint without a slot could not be remembered; the others share its part evenly.
       cluster = cluster.filter((endpoint) => affinity.slots.has(endpoint));

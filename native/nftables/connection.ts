@@ -78,6 +78,7 @@ export class NftConnection {
   readonly socket: NetlinkSocket;
   readonly #writer = new MessageWriter(64 * 1024);
   readonly #request = new MessageWriter(64 * 1024);
+  #committing = false;
 
   constructor() {
     this.socket = new NetlinkSocket({
@@ -103,11 +104,15 @@ export class NftConnection {
   async commit(batch: Batch, slow = false): Promise<CommitResult> {
     if (batch.empty) return { outcome: 'committed', handles: new Map() };
     const bytes = batch.finish();
-    if (slow || bytes.length > ASYNC_BYTES) await this.socket.sendAsync(bytes);
-    else this.socket.send(bytes);
-    const result = this.#verdict(batch);
-    this.#writer.shrink(MiB);
-    return result;
+    this.#committing = true;
+    try {
+      if (slow || bytes.length > ASYNC_BYTES) await this.socket.sendAsync(bytes);
+      else this.socket.send(bytes);
+      return this.#verdict(batch);
+    } finally {
+      this.#committing = false;
+      this.#writer.shrink(MiB);
+    }
   }
 
   #verdict(batch: Batch): CommitResult {
@@ -332,6 +337,8 @@ export class NftConnection {
   }
 
   #start(type: number, flags: number, family: Family | null): number {
+    // Its answer would be read together with the verdict, which then would never be seen.
+    if (this.#committing) throw new Error('nf_tables is asked for something while a batch is being committed');
     this.#request.reset();
     const seq = this.socket.nextSeq();
     this.#request.startMessage((NFNL_SUBSYS_NFTABLES << 8) | type, NLM_F_REQUEST | flags, seq);

@@ -42,6 +42,7 @@ const well: Status = {
     kind,
     source: 'https://10.0.0.1:6443',
     complete: true,
+    optional: false,
     lastHeardMs: NOW - 3000 * (i + 1),
     objects: [10_000, 10_020, 1, 1][i]!,
     lastError: null,

@@ -105,6 +105,7 @@ t.test('what cannot be opened is told once, closed wholly, and opened by a later
   await servers.apply();
   t.match(failures, [{ service: 'a/b', family: 'IPv4', port, error: { code: 'EADDRINUSE' } }]);
   t.equal(failures.length, 1);
+  t.match(servers.failed(), [{ service: 'a/b', port, message: /EADDRINUSE/ }]);
   t.ok(await refused(`http://127.0.0.1:${port}/`));
   await new Promise((resolve) => {
     taken.server.close(resolve);
@@ -112,6 +113,7 @@ t.test('what cannot be opened is told once, closed wholly, and opened by a later
   await servers.apply();
   t.equal((await fetch(`http://127.0.0.1:${port}/`)).status, 200);
   t.equal((await fetch(`http://127.0.0.2:${port}/`)).status, 200);
+  t.same(servers.failed(), []);
 });
 
 t.test('match-all listens for one family only', { skip: noIPv6 }, async (t) => {

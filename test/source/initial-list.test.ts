@@ -72,6 +72,7 @@ t.test('status tells objects, age and server of each watch', async (t) => {
     kind: 'Service',
     source: server.url,
     complete: true,
+    optional: false,
     lastHeardMs: timers.wallMs(),
     objects: 1,
     lastError: null,

@@ -1,14 +1,16 @@
 // Two ServicePorts that claim one address: who serves it, who is told, and what happens when the owner goes (N-18).
 import t from 'tap';
 import { planService } from '../../agent/plan/plan-service.ts';
+import type { Problem } from '../../agent/state/problem.ts';
 import { State } from '../../agent/state/state.ts';
 import { type Raw, rawService } from '../support/kube-objects.ts';
 
 function newState() {
   const told: string[] = [];
-  const onProblem = (problem: { object: string; field: string; message: string }) =>
-    void told.push(`${problem.object}: ${problem.field}: ${problem.message}`);
-  return { state: new State({ nodeName: 'worker-a', startedMs: 0, allowExternalIPs: true, onProblem }), told };
+  const onProblems = (problems: readonly Problem[]): void => {
+    for (const { object, field, message } of problems) told.push(`${object}: ${field}: ${message}`);
+  };
+  return { state: new State({ nodeName: 'worker-a', startedMs: 0, allowExternalIPs: true, onProblems }), told };
 }
 
 /** Frontends of a Service's plan: `kind ip:port`. */

@@ -40,7 +40,7 @@ t.test('a broken Node keeps its usable parts', async (t) => {
   t.same(object?.addresses, [{ type: 'InternalIP', ip: '192.0.2.9' }]);
   t.same(
     problems.map((problem) => problem.field),
-    ['spec.podCIDRs[0]', 'spec.podCIDRs[2]', 'status.addresses[1]', 'status.addresses[2].address'],
+    ['metadata.labels', 'spec.podCIDRs[0]', 'spec.podCIDRs[2]', 'status.addresses[1]', 'status.addresses[2].address'],
   );
   t.equal(problems[0]?.object, 'Node worker-a');
 });

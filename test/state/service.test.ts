@@ -41,7 +41,7 @@ const cases: Case[] = [
   {
     name: 'labels are a list',
     raw: rawService('web', {}, { labels: [] }),
-    problems: [],
+    problems: ['metadata.labels'],
     left: (s) => s.ports.length === 1,
   },
   {

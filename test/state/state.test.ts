@@ -8,8 +8,8 @@ const STARTED = Date.UTC(2026, 0, 1);
 
 function newState() {
   const told: Problem[] = [];
-  const onProblem = (problem: Problem) => void told.push(problem);
-  return { state: new State({ nodeName: 'worker-a', startedMs: STARTED, allowExternalIPs: true, onProblem }), told };
+  const onProblems = (problems: readonly Problem[]) => void told.push(...problems);
+  return { state: new State({ nodeName: 'worker-a', startedMs: STARTED, allowExternalIPs: true, onProblems }), told };
 }
 
 const changed = (state: State) =>

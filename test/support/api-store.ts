@@ -120,7 +120,8 @@ export class ApiStore {
       key: keyOf(object),
       version: this.version,
       json: JSON.stringify({ apiVersion, ...object, metadata }),
-      labels: object.metadata.labels ?? {},
+      // Tests send labels of wrong types as well.
+      labels: typeof object.metadata.labels === 'object' ? (object.metadata.labels ?? {}) : {},
       name: object.metadata.name,
       clusterIP: spec?.clusterIP ?? '',
     };

@@ -116,8 +116,10 @@ t.test('action words', async (t) => {
   t.equal(wordText(words.word(action('np-mq', 65_535))), '8006:ffff');
   t.equal(wordText(EXTERNAL_LOCAL_WORD), '8010:0');
   t.equal(wordText(NODEPORT_LOCAL_WORD), '8011:0');
+  t.throws(() => words.word(action('lb', 3, 300)), /has not been reserved/);
+  t.ok(words.reserve(300));
   t.equal(wordText(words.word(action('lb', 3, 300))), '8100:3');
-  t.equal(wordText(words.word(action('np-mq', 3, 300))), '8101:3');
+  t.equal(wordText(words.word(action('np-mq', 3, 300))), '8104:3');
   t.equal(wordText(words.word(action('lb', 4, 300))), '8100:4', 'the kind is numbered, not each chain');
   for (const a of [action('lb', 5), action('np-mq', 9, 300), action('lb', 1, 300)]) {
     t.same(words.action(words.word(a)), a, chainName(a));
@@ -134,8 +136,14 @@ t.test('action words', async (t) => {
   const restarted = new ActionWords();
   restarted.learn(words.word(action('np-mq', 3, 300)), 'np-mq-sa300-3');
   restarted.learn(0x80ff0001, 'lb-sa77-1'); // a number that cannot be ours
-  t.equal(wordText(restarted.word(action('np-mq', 7, 300))), '8101:7');
-  t.equal(wordText(restarted.word(action('lb', 7, 77))), '8102:7', 'numbers go on behind those learned');
+  t.ok(restarted.reserve(300));
+  t.equal(wordText(restarted.word(action('np-mq', 7, 300))), '8104:7');
+  t.equal(wordText(restarted.word(action('lb', 7, 300))), '8105:7', 'numbers go on behind those learned');
+  let timeouts = 1;
+  while (restarted.reserve(1000 + timeouts)) timeouts++;
+  t.ok(timeouts > 5000, `${timeouts} timeouts can be numbered`);
+  t.ok(restarted.reserve(300), 'one that has numbers needs none');
+  t.equal(wordKind(restarted.word(action('np-mq', 7, 1001))) <= 0x7fff, true);
   t.equal(wordKind(0x81020007), 0x102);
   t.equal(wordCount(0x81020007), 7);
 });

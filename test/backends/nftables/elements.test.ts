@@ -196,6 +196,7 @@ t.test('every emitted word leads to a chain that exists', async (t) => {
     }
   }
   const words = new ActionWords();
+  words.reserve(42);
   const sets = new Set<string>();
   for (const state of table.services.values()) renderService(state, words, (set) => sets.add(set));
   t.ok(sets.has('affinity-slots'));
