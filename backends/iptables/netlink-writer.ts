@@ -1,5 +1,5 @@
-// Writes changes of rules over nf_tables netlink: all tables and families in one transaction if it fits, otherwise in
-// several of which each leaves the rules consistent. A refusal names the chain and the rule.
+// Writes changes of rules over nf_tables netlink: all tables and families in one transaction if it is not too large,
+// otherwise in several of which each leaves the rules consistent. A refusal names the chain and the rule.
 import type { Family } from '../../native/ip.ts';
 import { NetlinkSocket } from '../../native/netlink/socket.ts';
 import type { Batch } from '../../native/nftables/batch.ts';
@@ -47,20 +47,29 @@ export type WriteResult = { readonly counts: WriteCounts } & (
 export interface NetlinkWriterOptions {
   /** Bytes that one transaction may have; the default is what the socket can send. */
   readonly limitBytes?: number;
+  readonly limitMessages?: number;
 }
 
-const FORCED_LIMIT = 96 << 20;
+const FORCED_LIMIT = 48 << 20;
+/**
+ * If anybody on the machine listens to nf_tables, in whatever network namespace, the kernel keeps 4 kB for each object
+ * of a transaction until its end: 230,000 messages at once take 1.5 GB, and half as long again as in parts.
+ */
+const MESSAGE_LIMIT = 15_000;
 /** More insertions than this are looked up afterwards: telling their handles could overflow the receive buffer. */
 const MOST_ECHOES = 100;
 
 export class NetlinkWriter {
   readonly #nft: NftConnection;
-  readonly #limit: number;
+  readonly #limits: Limits;
 
   /** Nothing else may use the connection while a commit is going on. */
   constructor(nft: NftConnection, options: NetlinkWriterOptions = {}) {
     this.#nft = nft;
-    this.#limit = options.limitBytes ?? (nft.socket.sendForced ? FORCED_LIMIT : NetlinkSocket.sendLimit);
+    this.#limits = {
+      bytes: options.limitBytes ?? (nft.socket.sendForced ? FORCED_LIMIT : NetlinkSocket.sendLimit),
+      messages: options.limitMessages ?? MESSAGE_LIMIT,
+    };
   }
 
   /**
@@ -69,23 +78,21 @@ export class NetlinkWriter {
    */
   async commit(changes: readonly RuleChanges[], generation?: number): Promise<WriteResult> {
     const insertions = changes.flatMap(({ insert = [] }) => insert);
-    const transaction = new Transaction(this.#nft, insertions.length <= MOST_ECHOES, generation);
+    const series = new TransactionSeries(this.#nft, insertions.length <= MOST_ECHOES, generation);
     const breather = new Breather();
     for (const change of changes) {
       for (const step of stepsOf(change)) {
-        transaction.add(step);
-        if (transaction.batch.bytes > this.#limit && !(await transaction.sendFirstPart())) return transaction.result();
+        series.add(step);
+        if (series.isLarger(this.#limits) && !(await series.sendFirstPart())) return series.result();
         if (breather.due) await breather.rest();
       }
     }
-    await transaction.send();
-    if (insertions.length > MOST_ECHOES) await this.#lookUp(changes, transaction);
-    return transaction.result();
+    if ((await series.finish()) && insertions.length > MOST_ECHOES) await this.#lookUp(changes, series.handles);
+    return series.result();
   }
 
   /** Learns the handles of insertions by reading the chains. */
-  async #lookUp(changes: readonly RuleChanges[], transaction: Transaction): Promise<void> {
-    if (transaction.failure) return;
+  async #lookUp(changes: readonly RuleChanges[], handles: Map<Insertion, number>): Promise<void> {
     for (const { family, insert = [] } of changes) {
       const chains = Map.groupBy(insert, ({ table, chain }) => `${table} ${chain}`);
       for (const insertions of chains.values()) {
@@ -96,7 +103,7 @@ export class NetlinkWriter {
           const key = ruleKey(insertion.rule);
           const at = listed.findLastIndex(({ rule }) => rule !== null && ruleKey(rule) === key);
           if (at < 0) continue;
-          transaction.handles.set(insertion, listed[at]!.handle);
+          handles.set(insertion, listed[at]!.handle);
           listed.length = at;
         }
       }
@@ -114,26 +121,34 @@ export class NetlinkWriter {
   }
 }
 
-class Transaction {
-  batch: Batch;
-  failure: Exclude<WriteResult, { outcome: 'committed' }> | null = null;
+interface Limits {
+  readonly bytes: number;
+  readonly messages: number;
+}
+
+/** Transactions one after another; while the kernel works on one the next is written. */
+class TransactionSeries {
   readonly handles = new Map<Insertion, number>();
   readonly #nft: NftConnection;
   readonly #echo: boolean;
+  #batch: Batch;
   /** What each message of the batch is for. */
   #steps: Step[] = [];
   readonly #refusals: RuleRefusal[] = [];
+  #inFlight: Promise<void> = Promise.resolve();
+  #failure: Exclude<WriteResult, { outcome: 'committed' }> | null = null;
+  #error: unknown = null;
   #counts: WriteCounts = { transactions: 0, messages: 0, bytes: 0 };
 
   constructor(nft: NftConnection, echo: boolean, generation: number | undefined) {
     this.#nft = nft;
     this.#echo = echo;
-    this.batch = nft.batch('', generation);
+    this.#batch = nft.batch('', generation);
   }
 
   add(step: Step): void {
     try {
-      writeStep(this.batch, step, this.#echo);
+      writeStep(this.#batch, step, this.#echo);
       this.#steps.push(step);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
@@ -141,59 +156,80 @@ class Transaction {
     }
   }
 
-  /** Commits all but the end of what was added, which becomes the next batch. @returns false after a failure. */
+  isLarger(limits: Limits): boolean {
+    return this.#batch.bytes > limits.bytes || this.#steps.length > limits.messages;
+  }
+
+  /** Sends all but the end of what was added, which begins the next batch. @returns false after a failure. */
   async sendFirstPart(): Promise<boolean> {
     const rest = this.#steps.splice(Math.max(1, cutPoint(this.#steps)));
-    this.batch.rewind(this.#steps.length);
-    if (!(await this.send())) return false;
+    this.#batch.rewind(this.#steps.length);
+    if (!(await this.#send())) return false;
     for (const step of rest) this.add(step);
     return true;
   }
 
-  /** Commits what was added, and begins the next batch. */
-  async send(): Promise<boolean> {
-    if (this.#refusals.length > 0) {
-      this.failure = { outcome: 'refused', refusals: this.#refusals, counts: this.#counts };
-      return false;
-    }
-    const { bytes } = this.batch;
-    // Validation goes through the whole table, however small the change: seconds, in large ones.
-    const result = await this.#nft.commit(this.batch, true);
-    if (result.outcome === 'committed') {
-      for (const [index, handle] of result.handles) {
-        const insertion = this.#steps[index]?.insertion;
-        if (insertion) this.handles.set(insertion, handle);
-      }
-      const { transactions, messages } = this.#counts;
-      if (this.#steps.length > 0) {
-        this.#counts = {
-          transactions: transactions + 1,
-          messages: messages + this.#steps.length,
-          bytes: this.#counts.bytes + bytes,
-        };
-      }
-      this.#steps = [];
-      this.batch = this.#nft.batch('');
-      return true;
-    }
-    const counts = this.#counts;
-    if (result.outcome === 'unknown') this.failure = { outcome: 'unknown', counts };
-    else if (result.refusals.some((r) => r.code === 'ERESTART')) this.failure = { outcome: 'outdated', counts };
-    else this.failure = { outcome: 'refused', refusals: result.refusals.map((r) => this.#refusal(r)), counts };
-    return false;
+  /** Sends what was added and waits for all verdicts. */
+  async finish(): Promise<boolean> {
+    return (await this.#send()) && (await this.#settled());
   }
 
-  #refusal(refusal: Refusal): RuleRefusal {
-    const step = refusal.index === null ? undefined : this.#steps[refusal.index];
-    const { code, message } = refusal;
-    return step
-      ? refusalOf(step, code, message)
-      : { code, message, family: null, table: null, chain: null, rule: null };
+  /** Whether all that was sent is committed. */
+  async #settled(): Promise<boolean> {
+    await this.#inFlight;
+    if (this.#error !== null) throw this.#error;
+    return this.#failure === null;
+  }
+
+  /** Sends the batch once the one before is committed, does not wait for the verdict, and begins another. */
+  async #send(): Promise<boolean> {
+    if (!(await this.#settled())) return false;
+    if (this.#refusals.length > 0) {
+      this.#failure = { outcome: 'refused', refusals: this.#refusals, counts: this.#counts };
+      return false;
+    }
+    this.#inFlight = this.#commit(this.#batch, this.#steps).catch((error: unknown) => {
+      this.#error = error;
+    });
+    this.#batch = this.#nft.batch('');
+    this.#steps = [];
+    return true;
+  }
+
+  async #commit(batch: Batch, steps: readonly Step[]): Promise<void> {
+    const { bytes } = batch;
+    // On another thread, however small: validation goes through the whole table, and after deletions the kernel waits
+    // for them to be carried out.
+    const result = await this.#nft.commit(batch, true);
+    const counts = this.#counts;
+    if (result.outcome === 'unknown') {
+      this.#failure = { outcome: 'unknown', counts };
+    } else if (result.outcome === 'refused') {
+      this.#failure = result.refusals.some(({ code }) => code === 'ERESTART')
+        ? { outcome: 'outdated', counts }
+        : { outcome: 'refused', refusals: result.refusals.map((r) => describeRefusal(r, steps)), counts };
+    } else if (steps.length > 0) {
+      for (const [index, handle] of result.handles) {
+        const insertion = steps[index]?.insertion;
+        if (insertion) this.handles.set(insertion, handle);
+      }
+      this.#counts = {
+        transactions: counts.transactions + 1,
+        messages: counts.messages + steps.length,
+        bytes: counts.bytes + bytes,
+      };
+    }
   }
 
   result(): WriteResult {
-    return this.failure ?? { outcome: 'committed', handles: this.handles, counts: this.#counts };
+    return this.#failure ?? { outcome: 'committed', handles: this.handles, counts: this.#counts };
   }
+}
+
+function describeRefusal({ index, code, message }: Refusal, steps: readonly Step[]): RuleRefusal {
+  const step = index === null ? undefined : steps[index];
+  if (step) return refusalOf(step, code, message);
+  return { code, message, family: null, table: null, chain: null, rule: null };
 }
 
 const refusalOf = ({ family, table, chain, rule }: Step, code: string, message: string): RuleRefusal => ({

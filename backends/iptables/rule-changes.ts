@@ -29,6 +29,8 @@ export interface Jump extends ChainPlace {
 
 export interface RuleHandle extends ChainPlace {
   readonly handle: number;
+  /** What it says; tools that know no handles delete by this. Absent for a rule that is not ours. */
+  readonly rule?: Rule;
 }
 
 /** Changes of one family. */

@@ -2,6 +2,7 @@
 // docs/nftables.md tells the layout; this file decides which transactions a change takes, one after another.
 import { FAMILIES, type Family } from '../../native/ip.ts';
 import { NftConnection } from '../../native/nftables/connection.ts';
+import { NFT_MSG } from '../../native/nftables/constants.ts';
 import {
   type Backend,
   type BackendEvents,
@@ -11,11 +12,11 @@ import {
   type SyncCounts,
   type SyncResult,
 } from '../backend.ts';
+import { DriftWatch } from '../drift-watch.ts';
 import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
 import { Committer, OutcomeUnknown, RulesetChanged, TransactionRefused } from './committer.ts';
 import type { BackendCore } from './core.ts';
 import { desiredChains, nodePortElements } from './desired.ts';
-import { DriftWatch } from './drift-watch.ts';
 import { dumpKernel } from './kernel-dump.ts';
 import { probeKernel } from './probe.ts';
 import { type KernelState, readKernel } from './read.ts';
@@ -83,8 +84,11 @@ export class NftablesBackend implements Backend {
       portId: this.#nft.socket.portId,
       pollMs: options.pollMs ?? 100,
       exclusively: (work) => this.#exclusively(work),
+      concern: ({ type, table }) =>
+        table === TABLE ? 'touched' : table === 'kube-proxy' && type !== NFT_MSG.delTable ? 'rival' : null,
       generation: () => this.#nft.generation(),
-      committer: this.#committer,
+      expected: this.#committer,
+      rival: 'kube-proxy is writing its own nftables table on this node: two service proxies must not run side by side',
       repair: () => this.#reconciler.repair(),
       events: options.events,
     });

@@ -136,6 +136,11 @@ export class Batch {
     this.subjects.length = count;
   }
 
+  /** Gives up the bytes, and a buffer larger than `capacity`. */
+  release(capacity: number): void {
+    this.#writer.shrink(capacity);
+  }
+
   #start(type: number, flags: number, family: Family, what: string, set: string | null = null): void {
     const seq = this.#nextSeq();
     this.subjects.push({ seq, at: this.#writer.length, family, what, set });

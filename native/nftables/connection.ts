@@ -76,7 +76,9 @@ export class InterruptedDump extends Error {
 
 export class NftConnection {
   readonly socket: NetlinkSocket;
-  readonly #writer = new MessageWriter(64 * 1024);
+  /** Two in turns, so that a batch can be written while the one before is in flight. */
+  readonly #writers = [new MessageWriter(64 * 1024), new MessageWriter(64 * 1024)] as const;
+  #batches = 0;
   readonly #request = new MessageWriter(64 * 1024);
   #committing = false;
 
@@ -92,9 +94,10 @@ export class NftConnection {
     this.socket.close();
   }
 
-  /** Begins a batch. Only one may be under construction or in flight at a time. */
+  /** Begins a batch. Only one may be under construction, and one in flight, at a time. */
   batch(table: string, generation?: number): Batch {
-    return new Batch({ writer: this.#writer, nextSeq: () => this.socket.nextSeq(), table, generation });
+    const writer = this.#writers[this.#batches++ & 1 ? 1 : 0];
+    return new Batch({ writer, nextSeq: () => this.socket.nextSeq(), table, generation });
   }
 
   /**
@@ -111,7 +114,7 @@ export class NftConnection {
       return this.#verdict(batch);
     } finally {
       this.#committing = false;
-      this.#writer.shrink(MiB);
+      batch.release(MiB);
     }
   }
 

@@ -2,7 +2,8 @@
 import { readdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import t from 'tap';
-import { RulesetMonitor } from '../../backends/nftables/monitor.ts';
+import { TABLE } from '../../backends/nftables/schema.ts';
+import { RulesetMonitor } from '../../backends/ruleset-monitor.ts';
 import type { ApiObject } from '../support/api-store.ts';
 import { clusterObjects, mulberry32 } from '../support/cluster.ts';
 import { rawService, rawSlice } from '../support/kube-objects.ts';
@@ -59,7 +60,10 @@ t.test('killed in the middle of a cold sync', { skip: missing ?? false }, async 
   t.comment(`SEED=${seed}`);
   const random = mulberry32(seed);
   const node = await startTestNode(t, { objects });
-  const monitor = node.net.within('node', () => new RulesetMonitor(0));
+  const monitor = node.net.within(
+    'node',
+    () => new RulesetMonitor(0, ({ table }) => (table === TABLE ? 'touched' : null)),
+  );
   t.teardown(() => monitor.close());
 
   const first = node.agent();

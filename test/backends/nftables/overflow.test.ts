@@ -1,9 +1,8 @@
 // Commits so big that the notifications about them overflow: what asks the kernel then must not come between a commit
 // and its verdict.
 import t from 'tap';
+import { DriftWatch } from '../../../backends/drift-watch.ts';
 import { NftablesBackend } from '../../../backends/nftables/backend.ts';
-import type { Committer } from '../../../backends/nftables/committer.ts';
-import { DriftWatch } from '../../../backends/nftables/drift-watch.ts';
 import { NftConnection } from '../../../native/nftables/connection.ts';
 import { EventLog, enterNamespace, nft, nftScript } from '../../support/own-namespace.ts';
 import { changeTo, endpoints, portPlan, SETTINGS, servicePlan } from '../../support/plans.ts';
@@ -46,7 +45,9 @@ if (await enterNamespace(t)) {
         });
       },
       generation: () => asked.push(inTurn),
-      committer: { expectedGeneration: 1 } as Committer,
+      expected: { expectedGeneration: 1 },
+      concern: () => null,
+      rival: '',
       repair: async () => null,
       events: new EventLog(),
     });

@@ -1,8 +1,7 @@
-// Notices foreign changes to our tables and has them repaired: at once the first time, with growing pauses against
-// somebody who keeps undoing it.
-import type { BackendEvents, Drift } from '../backend.ts';
-import type { Committer } from './committer.ts';
-import { RulesetMonitor } from './monitor.ts';
+// Notices foreign changes to our rules in nf_tables and has them repaired: at once the first time, with growing pauses
+// against somebody who keeps undoing it.
+import type { BackendEvents, Drift } from './backend.ts';
+import { type Concern, type ForeignActivity, type ForeignChange, RulesetMonitor } from './ruleset-monitor.ts';
 
 const CALM_MS = 10_000;
 const FIRST_PAUSE_MS = 500;
@@ -12,11 +11,18 @@ export interface DriftWatchOptions {
   readonly portId: number;
   readonly pollMs: number;
   readonly exclusively: <T>(work: () => Promise<T>) => Promise<T>;
+  readonly concern: (change: ForeignChange) => Concern;
+  /** The generation of the ruleset. */
   readonly generation: () => number;
-  readonly committer: Committer;
+  /** The generation that only our own commits lead to. */
+  readonly expected: { expectedGeneration: number };
+  /** Whether something of ours is missing, after a change that only may have taken it; runs exclusively. */
+  readonly check?: () => Promise<boolean>;
   /** Compares and repairs; runs exclusively. */
   readonly repair: () => Promise<Drift | null>;
   readonly events: BackendEvents;
+  /** Words for an operator when another service proxy is at work. */
+  readonly rival: string;
   readonly now?: () => number;
 }
 
@@ -29,7 +35,7 @@ export class DriftWatch {
   #suspicion: { culprit: string | null } | null = null;
   #lastRepairMs = Number.NEGATIVE_INFINITY;
   #pauseMs = 0;
-  #kubeProxyMs = Number.NEGATIVE_INFINITY;
+  #rivalMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: DriftWatchOptions) {
     this.#options = options;
@@ -38,7 +44,7 @@ export class DriftWatch {
 
   start(): void {
     if (this.#monitor) return;
-    this.#monitor = new RulesetMonitor(this.#options.portId);
+    this.#monitor = new RulesetMonitor(this.#options.portId, this.#options.concern);
     this.#timer = setInterval(() => this.#poll(), this.#options.pollMs);
     this.#timer.unref();
   }
@@ -56,8 +62,8 @@ export class DriftWatch {
     try {
       const activity = this.#monitor.drain();
       if (activity.touched) this.#suspicion = { culprit: activity.culprit };
-      this.#reportKubeProxy(activity.kubeProxy);
-      if (activity.overflow && !this.#suspicion) this.#compareGenerations();
+      this.#reportRival(activity.rival);
+      if (!this.#suspicion && (activity.overflow || activity.check)) this.#lookCloser(activity);
     } catch (error) {
       events.error('cannot listen for changes of the ruleset', error);
       this.#suspicion ??= { culprit: null };
@@ -66,11 +72,12 @@ export class DriftWatch {
   }
 
   /** Own big commits make notifications overflow as well. Asks in turn: during a commit the socket is the commit's. */
-  #compareGenerations(): void {
-    const { exclusively, events, committer, generation } = this.#options;
+  #lookCloser({ overflow, culprit }: ForeignActivity): void {
+    const { exclusively, events, expected, generation, check } = this.#options;
     this.#busy = true;
     exclusively(async () => {
-      if (generation() !== committer.expectedGeneration) this.#suspicion = { culprit: null };
+      const moved = overflow && generation() !== expected.expectedGeneration;
+      if (moved || (await check?.()) === true) this.#suspicion = { culprit };
     })
       .catch((error: unknown) => {
         this.#suspicion = { culprit: null };
@@ -82,13 +89,13 @@ export class DriftWatch {
   }
 
   #repair(culprit: string | null): void {
-    const { exclusively, repair, events, committer, generation } = this.#options;
+    const { exclusively, repair, events, expected, generation } = this.#options;
     this.#busy = true;
     this.#suspicion = null;
     const calm = this.#now() - this.#lastRepairMs > CALM_MS + this.#pauseMs;
     exclusively(async () => {
       const drift = await repair();
-      committer.expectedGeneration = generation();
+      expected.expectedGeneration = generation();
       if (!drift) return;
       this.#pauseMs = calm ? FIRST_PAUSE_MS : Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS);
       this.#lastRepairMs = this.#now();
@@ -105,15 +112,13 @@ export class DriftWatch {
       });
   }
 
-  #reportKubeProxy(active: boolean): void {
+  #reportRival(active: boolean): void {
     const QUIET_MS = 60_000;
     const now = this.#now();
-    const was = now - this.#kubeProxyMs < QUIET_MS;
-    if (active) this.#kubeProxyMs = now;
-    const is = now - this.#kubeProxyMs < QUIET_MS;
+    const was = now - this.#rivalMs < QUIET_MS;
+    if (active) this.#rivalMs = now;
+    const is = now - this.#rivalMs < QUIET_MS;
     if (is === was) return;
-    const message =
-      'kube-proxy is writing its own nftables table on this node: two service proxies must not run side by side';
-    this.#options.events.condition('KubeProxyRunning', is ? message : null);
+    this.#options.events.condition('KubeProxyRunning', is ? this.#options.rival : null);
   }
 }
