@@ -53,9 +53,9 @@ export interface NetlinkWriterOptions {
 const FORCED_LIMIT = 48 << 20;
 /**
  * If anybody on the machine listens to nf_tables, in whatever network namespace, the kernel keeps 4 kB for each object
- * of a transaction until its end: 230,000 messages at once take 1.5 GB, and half as long again as in parts.
+ * of a transaction until its end: 230,000 messages at once take 1.5 GB, and twice the time that parts of them take.
  */
-const MESSAGE_LIMIT = 15_000;
+const MESSAGE_LIMIT = 10_000;
 /** More insertions than this are looked up afterwards: telling their handles could overflow the receive buffer. */
 const MOST_ECHOES = 100;
 
