@@ -34,15 +34,23 @@ async function main(argv: readonly string[]): Promise<number> {
   return normalRun(config, log);
 }
 
+/** All modes, whatever fails (P-4). */
 async function cleanup(log: Log): Promise<number> {
-  const backend = createBackend('nftables', { drift() {}, condition() {}, error() {} });
-  try {
-    const removed = await backend.cleanup();
-    log.info('cleaned up', { removed });
-    return 0;
-  } finally {
-    await backend.close();
+  const removed: string[] = [];
+  let code = 0;
+  for (const mode of ['nftables', 'iptables'] as const) {
+    const backend = createBackend(mode, { drift() {}, condition() {}, error() {} });
+    try {
+      removed.push(...(await backend.cleanup()));
+    } catch (err) {
+      log.error('cannot clean up', { mode, err });
+      code = 1;
+    } finally {
+      await backend.close();
+    }
   }
+  log.info('cleaned up', { removed });
+  return code;
 }
 
 async function normalRun(config: Config, log: Log): Promise<number> {

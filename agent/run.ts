@@ -13,6 +13,7 @@ import type { Log } from './log.ts';
 import { type NodeAddresses, nodeAddresses } from './plan/node-addresses.ts';
 import { nodeSettings } from './plan/node-settings.ts';
 import { nodePortAddresses, resolvePrimary } from './plan/nodeport-addresses.ts';
+import { removePredecessors } from './predecessors.ts';
 import { controlRoutes } from './serve/control-routes.ts';
 import { ControlSocket } from './serve/control-socket.ts';
 import { HealthServer } from './serve/health-server.ts';
@@ -34,7 +35,6 @@ import { waitForNode } from './wait-for-node.ts';
 /** The agent must end and be started anew. */
 export class RestartNeeded extends Error {}
 
-/** Without an explicit minimum, events are merged this long: a sync costs what changed, not what there is. */
 const DEFAULT_MERGE_MS = 10;
 
 export interface RunOptions {
@@ -185,9 +185,10 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       planner: new Planner({ state, families, addresses }),
       families,
       settings,
-      minSyncMs: config.minSyncPeriodExplicit ? config.minSyncPeriodMs : DEFAULT_MERGE_MS,
+      minSyncMs: () => Math.max(mergeMs(config), backend.restMs ?? 0),
       syncPeriodMs: config.syncPeriodMs,
       log,
+      onFirstSync: () => void removePredecessors(config.mode, log),
     });
     programmed = { loop, families, addresses, settings, serviceHealth };
     cleanups.push(() => loop.stop());
@@ -203,6 +204,11 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       }
     }
   }
+}
+
+/** How long events are merged after a sync. Where a sync costs what changed, not what there is, little unless it was chosen. */
+function mergeMs({ mode, minSyncPeriodMs, minSyncPeriodExplicit }: Config): number {
+  return mode === 'nftables' && !minSyncPeriodExplicit ? DEFAULT_MERGE_MS : minSyncPeriodMs;
 }
 
 function startHealthServer(

@@ -51,6 +51,8 @@ export interface Backend {
    * their urgency; a Service must not occur twice in one family.
    */
   start(settings: NodeSettings, plans: readonly ServicePlan[]): Promise<SyncResult>;
+  /** How long the kernel should be left alone after the last sync, in milliseconds; absent: not at all. */
+  readonly restMs?: number;
   /** Applies changes of plans. @throws Error when the kernel refused for a reason that is no Service's fault. */
   sync(changes: readonly PlanChange[]): Promise<SyncResult>;
   /** Applies new settings of the node (node-port addresses, ServiceCIDRs). */

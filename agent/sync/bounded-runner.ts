@@ -5,7 +5,8 @@ import { type Clock, systemClock } from './clock.ts';
 export interface BoundedRunnerOptions {
   /** One sync; throwing or rejecting means it failed. */
   run: () => Promise<void> | void;
-  minMs: number;
+  /** Asked whenever it matters. */
+  minMs: number | (() => number);
   retryMs: number;
   maxMs: number;
   /** Wait before the retry after the n-th failure in a row (n ≥ 1), at most `retryMs`; without it always `retryMs`. */
@@ -71,7 +72,8 @@ export class BoundedRunner {
 
   #schedule(): void {
     const sinceEnd = this.#endedMs === null ? Number.POSITIVE_INFINITY : this.#clock.monotonicMs() - this.#endedMs;
-    const { minMs, maxMs } = this.#options;
+    const { maxMs } = this.#options;
+    const minMs = typeof this.#options.minMs === 'number' ? this.#options.minMs : this.#options.minMs();
     const due = this.#requested ? minMs : Math.max(minMs, Math.min(maxMs, this.#retryMs()));
     const wait = due - sinceEnd;
     // Even an immediate sync begins after the caller's turn, so that it serves all requests of that turn.

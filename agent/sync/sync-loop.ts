@@ -24,14 +24,15 @@ export interface SyncLoopOptions {
   readonly families: readonly Family[];
   /** Settings of the node as of now; called when a sync may have to change them. */
   readonly settings: () => NodeSettings;
-  readonly minSyncMs: number;
+  /** Least time between the end of a sync and the next. */
+  readonly minSyncMs: () => number;
   readonly syncPeriodMs: number;
   readonly log: Log;
   readonly clock?: Clock;
   /** Collects garbage after a big sync. */
   readonly reclaimMemory?: () => void;
-  /** Told after each successful sync. */
-  readonly onSynced?: () => void;
+  /** Told once the rules are complete for the first time. */
+  readonly onFirstSync?: () => void;
 }
 
 /** What the loop has done, for status and metrics. Times are milliseconds since the epoch. */
@@ -140,7 +141,7 @@ export class SyncLoop {
     report.lastDurationMs = this.#clock.monotonicMs() - began;
     report.firstDurationMs ??= report.lastDurationMs;
     for (const family of this.#options.families) this.#options.health.syncSucceeded(family);
-    this.#options.onSynced?.();
+    if (first) this.#options.onFirstSync?.();
     this.#cleanConntrack(changes, first);
     if (this.#refused.size > 0)
       throw new ServicesRefused([...this.#refused.values()].map((r) => `${r.service}: ${r.message}`).join('; '));

@@ -12,4 +12,3 @@ async function openMachinery(callbacks: IptablesCallbacks): Promise<IptablesMach
 export function openIptables(events: BackendEvents): IptablesBackend {
   return new IptablesBackend({ events, open: openMachinery, prepare: () => {}, cleanup: async () => [] });
 }
-

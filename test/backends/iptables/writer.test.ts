@@ -1,5 +1,6 @@
 // Changes written to the kernel: where rules end up, their handles, several transactions, refusals.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { createSocket } from 'node:dgram';
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { NetlinkWriter, type WriteResult } from '../../../backends/iptables/netlink-writer.ts';
 import { probeFamily } from '../../../backends/iptables/probe.ts';
@@ -9,6 +10,7 @@ import type { ChainContent, RuleChanges } from '../../../backends/iptables/rule-
 import { FAMILIES } from '../../../native/ip.ts';
 import { NftConnection } from '../../../native/nftables/connection.ts';
 import { iptables, iptablesMissing, restore, saved } from '../../support/iptables-tool.ts';
+import { ipBatch } from '../../support/namespaces.ts';
 import { enterNamespace } from '../../support/own-namespace.ts';
 
 const to = (chain: string, port?: number): Rule => ({
@@ -137,23 +139,29 @@ else if (await enterNamespace(t)) {
   });
 
   t.test('the memory of session affinity survives a refill', async (t) => {
-    const remember: Rule = {
-      protocol: 'tcp',
-      matches: [
-        { match: 'recent', list: 'KUBE-SEP-X', op: 'set', seconds: 0 },
-        { match: 'port', port: null },
-      ],
-      target: { target: 'DNAT', ip: '10.128.0.7', port: 8080 },
-    };
-    const check: Rule = {
-      matches: [{ match: 'recent', list: 'KUBE-SEP-X', op: 'check', seconds: 60 }],
-      target: { target: 'jump', chain: 'SEP' },
-    };
-    await write({ tables: ['nat'], content: [[chain('SEP', [remember]), chain('SVC', [check, to('SEP')])]] });
-    const file = '/proc/thread-self/net/xt_recent/KUBE-SEP-X';
-    writeFileSync(file, '+192.0.2.77\n');
-    await write({ content: [[chain('SEP', [remember], true), chain('SVC', [check, check, to('SEP')], true)]] });
-    t.match(readFileSync(file, 'utf8'), /src=192\.0\.2\.77 /);
+    const recent = (op: 'set' | 'check', seconds: number, target: string): Rule => ({
+      matches: [{ match: 'recent', list: 'KUBE-SEP-X', op, seconds }],
+      target: { target: 'jump', chain: target },
+    });
+    const jump = { table: 'nat' as const, chain: 'OUTPUT', rule: to('SVC') };
+    const sep = chain('SEP', [recent('set', 0, 'END')]);
+    const svc = chain('SVC', [recent('check', 60, 'SEP'), to('SEP')]);
+    await write({ tables: ['nat'], content: [[chain('END', []), sep, svc]], jumps: [jump] });
+    ipBatch(['route add 10.96.0.0/16 dev lo']);
+    const socket = createSocket('udp4');
+    t.teardown(() => socket.close());
+    await new Promise<void>((resolve, reject) => {
+      socket.send('x', 9, '10.96.0.1', (error) => (error ? reject(error) : resolve()));
+    });
+    const memory = (): string => readFileSync('/proc/thread-self/net/xt_recent/KUBE-SEP-X', 'utf8');
+    const before = memory();
+    t.match(before, /src=127\.0\.0\.1 /);
+    await write({
+      content: [[{ ...sep, exists: true }, chain('SVC', [recent('check', 50, 'SEP'), to('END'), to('SEP')], true)]],
+    });
+    t.equal(memory(), before);
+    const { handle } = (await readChain(nft, 'IPv4', 'nat', 'OUTPUT'))[0]!;
+    await write({ deleteRules: [{ table: 'nat', chain: 'OUTPUT', handle }] });
     await write({
       deleteChains: [
         { table: 'nat', chain: 'SEP' },
