@@ -1,7 +1,9 @@
 // What a running agent tells about itself: `agentctl status`. Computed when asked for; costs a walk over the Services,
 // not over their endpoints.
+
 import type { NodeSettings } from '../backends/service-plan.ts';
 import { FAMILIES, type Family } from '../native/ip.ts';
+import type { ProxyMode } from './config/types.ts';
 import type { ProxyHealthStatus } from './serve/proxy-health.ts';
 import type { WatchStatus } from './source/source.ts';
 import type { Problem } from './state/objects.ts';
@@ -11,7 +13,7 @@ import type { SyncReport } from './sync/sync-loop.ts';
 /** Times are milliseconds since the epoch. */
 export interface Status {
   readonly version: string;
-  readonly mode: string;
+  readonly mode: ProxyMode;
   readonly pid: number;
   readonly node: { readonly name: string; readonly zone: string };
   readonly families: readonly Family[];
@@ -55,7 +57,7 @@ export interface ObjectCounts {
 
 export interface StatusOptions {
   readonly version: string;
-  readonly mode: string;
+  readonly mode: ProxyMode;
   readonly startedMs: number;
   readonly state: State;
   readonly families: readonly Family[];

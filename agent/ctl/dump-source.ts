@@ -3,7 +3,7 @@ import type { NodeSettings } from '../../backends/service-plan.ts';
 import { FAMILIES } from '../../native/ip.ts';
 import { loadConfig } from '../config/load.ts';
 import { normaliseNodeName } from '../config/node-name.ts';
-import { type Config, ConfigError } from '../config/types.ts';
+import { type Config, ConfigError, type ProxyMode } from '../config/types.ts';
 import type { UnknownService } from '../explain/explainer.ts';
 import type { ServiceExplanation } from '../explain/explanation.ts';
 import { nodeAddresses } from '../plan/node-addresses.ts';
@@ -23,8 +23,10 @@ export interface DumpSource {
 }
 
 export interface ConfigOptions {
-  /** Path; undefined = defaults, in mode nftables. */
+  /** Path; undefined = defaults, in the mode given. */
   readonly config: string | undefined;
+  /** undefined: nftables. */
+  readonly proxyMode: string | undefined;
   readonly readFile: (path: string) => string;
 }
 
@@ -57,17 +59,19 @@ export async function fromAgent(socket: string): Promise<DumpSource> {
 
 /** Settings are the running agent's if there is one, else as far as the configuration tells them. */
 export async function fromKernel(options: ConfigOptions & { socket: string }): Promise<DumpSource> {
-  const settings =
-    (options.config === undefined && (await settingsOfAgent(options.socket))) || settingsOf(load(options));
+  const chosen = options.config !== undefined || options.proxyMode !== undefined;
+  const running = chosen ? null : await settingsOfAgent(options.socket);
+  const config = load(options);
+  const { mode, settings } = running ?? { mode: config.mode, settings: settingsOf(config) };
   const { kernelRules } = await import('./from-kernel.ts');
   return {
     name: 'kernel',
     warnings: [],
     explain: async () => [],
     rules: async (service) => {
-      const rules = await kernelRules(settings, service);
-      if (rules.trim() === '') throw new CommandError('the kernel holds no table of kubeplumb');
-      if (service !== undefined && !rules.includes(` comment "${service}`))
+      const rules = await kernelRules(mode, settings, service);
+      if (rules.trim() === '') throw new CommandError(`the kernel holds no rules of kubeplumb in mode ${mode}`);
+      if (service !== undefined && !rules.includes(`comment "${service}`))
         throw new CommandError(`the kernel holds no rules of a Service ${service}`);
       return rules;
     },
@@ -108,9 +112,10 @@ function unknownText({ error, similar, problems }: UnknownService): string {
   return lines.join('\n');
 }
 
-async function settingsOfAgent(socket: string): Promise<NodeSettings | null> {
+async function settingsOfAgent(socket: string): Promise<{ mode: ProxyMode; settings: NodeSettings } | null> {
   try {
-    return (JSON.parse(await askAgentFor(socket, '/status')) as Status).settings;
+    const { mode, settings } = JSON.parse(await askAgentFor(socket, '/status')) as Status;
+    return settings && { mode, settings };
   } catch (err) {
     if (err instanceof CommandError) return null;
     throw err;
@@ -132,9 +137,9 @@ function settingsOf(config: Config): NodeSettings {
 }
 
 /** @throws CommandError with all that is wrong with the configuration */
-function load({ config, readFile }: ConfigOptions): Config {
+function load({ config, proxyMode = 'nftables', readFile }: ConfigOptions): Config {
   try {
-    const argv = config === undefined ? ['--proxy-mode=nftables'] : [`--config=${config}`];
+    const argv = config === undefined ? [`--proxy-mode=${proxyMode}`] : [`--config=${config}`];
     const loaded = loadConfig({ argv, readFile });
     if (loaded.action !== 'run') throw new Error(`unexpected action ${loaded.action}`);
     return loaded.config;

@@ -9,7 +9,7 @@ import { explanationText } from './explanation-text.ts';
 import { selectTables } from './rules-text.ts';
 
 const HELP = `
-Without --service the rules are printed as nft prints them. With it, an explanation comes first: the addresses of the
+Without --service the rules are printed as nft or iptables-save prints them. With it, an explanation comes first: the addresses of the
 Service, where each kind of traffic goes, the share of each endpoint, and why endpoints are left out.
 
 Examples:
@@ -19,7 +19,7 @@ Examples:
   agentctl dump --from kernel                         what the kernel holds, also without an agent
   agentctl dump --manifests examples/shop --node demo-node    what an agent would do there; needs no root
 
-Without --config the mode is nftables here, and all other settings have their defaults.
+Without --config all settings have their defaults, but for the mode, which --proxy-mode tells.
 
 Exit codes:
   0  printed
@@ -34,6 +34,7 @@ interface DumpOptions {
   readonly manifests?: string[];
   readonly node?: string;
   readonly config?: string;
+  readonly proxyMode?: string;
   readonly socket: string;
 }
 
@@ -58,6 +59,11 @@ export function addDumpCommand(program: Command, io: Io): void {
     )
     .addOption(new Option('--node <name>', 'the node whose rules the manifests make'))
     .addOption(new Option('--config <file>', "the agent's configuration, for --manifests and --from kernel"))
+    .addOption(
+      new Option('--proxy-mode <mode>', 'the mode, without --config (default: nftables)')
+        .choices(['iptables', 'nftables'])
+        .conflicts('config'),
+    )
     .addOption(new Option('--socket <path>', 'Unix socket of the agent').default(DEFAULT_SOCKET))
     .addHelpText('after', HELP)
     .action((options: DumpOptions) => dump(options, io));
@@ -86,9 +92,9 @@ async function dump(options: DumpOptions, io: Io): Promise<void> {
 }
 
 function open(options: DumpOptions): Promise<DumpSource> {
-  const { manifests, node, config, socket, from } = options;
+  const { manifests, node, config, proxyMode, socket, from } = options;
   const readFile = (path: string): string => readFileSync(path, 'utf8');
-  if (manifests !== undefined) return fromManifests({ paths: manifests, node, config, readFile });
+  if (manifests !== undefined) return fromManifests({ paths: manifests, node, config, proxyMode, readFile });
   if (node !== undefined) throw new CommandError('--node is for --manifests: agents and kernels know who they are');
-  return from === 'kernel' ? fromKernel({ socket, config, readFile }) : fromAgent(socket);
+  return from === 'kernel' ? fromKernel({ socket, config, proxyMode, readFile }) : fromAgent(socket);
 }

@@ -2,18 +2,39 @@
 import { dumpKernel } from '../../backends/nftables/kernel-dump.ts';
 import type { NodeSettings } from '../../backends/service-plan.ts';
 import { NftConnection } from '../../native/nftables/connection.ts';
+import { createBackend } from '../backend.ts';
+import type { ProxyMode } from '../config/types.ts';
 import { describeError } from '../log.ts';
 import { CommandError } from './command.ts';
 
-/** With `settings` the rules that follow from them are printed as nft does. @throws CommandError when not permitted */
-export async function kernelRules(settings: NodeSettings, service?: string): Promise<string> {
+/** In mode nftables the rules that follow from `settings` are printed as nft does. @throws CommandError when not permitted */
+export async function kernelRules(mode: ProxyMode, settings: NodeSettings, service?: string): Promise<string> {
+  return mode === 'iptables' ? iptablesRules(service) : nftablesRules(settings, service);
+}
+
+function unreadable(err: unknown): CommandError {
+  const hint = process.getuid?.() === 0 ? '' : ' (it needs root)';
+  return new CommandError(`cannot read the rules of the kernel${hint}: ${describeError(err)}`, { cause: err });
+}
+
+async function iptablesRules(service?: string): Promise<string> {
+  const backend = createBackend('iptables', { drift() {}, condition() {}, error() {} });
+  try {
+    return await backend.dumpKernel(service);
+  } catch (err) {
+    throw unreadable(err);
+  } finally {
+    await backend.close();
+  }
+}
+
+async function nftablesRules(settings: NodeSettings, service?: string): Promise<string> {
   let nft: NftConnection | null = null;
   try {
     nft = new NftConnection();
     return await dumpKernel(nft, settings, service);
   } catch (err) {
-    const hint = process.getuid?.() === 0 ? '' : ' (it needs root)';
-    throw new CommandError(`cannot read the rules of the kernel${hint}: ${describeError(err)}`, { cause: err });
+    throw unreadable(err);
   } finally {
     nft?.close();
   }

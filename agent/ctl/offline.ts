@@ -1,5 +1,6 @@
 // Rules and explanations of a node from manifests alone: the agent's own way from objects to rules, without a kernel.
-import { renderPlans } from '../../backends/nftables/render.ts';
+import { renderPlans as renderIptables } from '../../backends/iptables/render.ts';
+import { renderPlans as renderNftables } from '../../backends/nftables/render.ts';
 import type { NodeSettings } from '../../backends/service-plan.ts';
 import { FAMILIES } from '../../native/ip.ts';
 import type { Config } from '../config/types.ts';
@@ -29,7 +30,8 @@ export interface Offline {
 
 /** @throws CommandError when a path cannot be read at all */
 export async function renderOffline({ paths, nodeName, config }: OfflineOptions): Promise<Offline> {
-  if (config.mode !== 'nftables') throw new CommandError(`mode ${config.mode} does not exist yet, only nftables does`);
+  if (config.mode === 'ipvs') throw new CommandError('mode ipvs does not exist yet');
+  const render = config.mode === 'iptables' ? renderIptables : renderNftables;
   const { objects, errors, complete } = await new ManifestReader(paths, nodeName).read();
   if (!complete) throw new CommandError(errors.join('\n'));
   const state = new State({
@@ -46,7 +48,7 @@ export async function renderOffline({ paths, nodeName, config }: OfflineOptions)
   if (state.node === null) warnings.push(`no Node ${nodeName} among the manifests: its addresses and zone are unknown`);
   return {
     explainer: new Explainer({ state, families: FAMILIES, addresses, settings, refused: [] }),
-    rules: (service) => renderPlans(settings, plans, service),
+    rules: (service) => render(settings, plans, service),
     warnings,
   };
 }

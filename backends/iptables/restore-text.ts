@@ -1,64 +1,74 @@
-// Input for `iptables-restore --noflush --counters`: only what is to change. A chain that is given is made if it is
-// missing and gets exactly these rules; chains that are not given stay as they are (I-36, I-38).
-import type { Family } from '../../native/ip.ts';
+// Input for `iptables-restore --noflush --counters`: only what is to change. A chain that is declared is made if it is
+// missing and emptied if not; chains that are not named stay as they are (I-36, I-38). Each table is one transaction.
 import { type Rule, TABLES, type Table } from './rule.ts';
+import type { RuleChanges, RuleHandle } from './rule-changes.ts';
 import { ruleText } from './rule-text.ts';
 
-/** A rule in a chain that is not ours as a whole. */
-export interface PlacedRule {
-  readonly chain: string;
-  readonly rule: Rule;
+/** A line with what it is about; lines count from 1, as the tools count them. */
+export interface RestoreLine {
+  readonly text: string;
+  readonly table: Table;
+  /** null for the first and the last line of a table. */
+  readonly chain: string | null;
+  /** The very object that was given, if the line is about a rule. */
+  readonly rule: Rule | null;
 }
 
-/** Changes of one table, made in the order of these fields. */
-export interface TableChanges {
-  /** Chains with their whole content. */
-  readonly chains?: ReadonlyMap<string, readonly Rule[]>;
-  /** Put at the top of their chains, each above those before it. */
-  readonly inserted?: readonly PlacedRule[];
-  /** Deleted once each; the tool refuses everything when one does not exist. */
-  readonly removed?: readonly PlacedRule[];
-  /** Chains that go, whatever is in them; nothing else may lead to them any more. */
-  readonly deleted?: readonly string[];
-}
+/** Options of a rule that is to be deleted and is not in the model. */
+export type TextOfOpaque = (place: RuleHandle) => string;
 
-export type RestoreChanges = Readonly<Partial<Record<Table, TableChanges>>>;
-
-/** '' when there is nothing to change. */
-export function restoreText(changes: RestoreChanges, family: Family): string {
-  return [...restoreTextParts(changes, family)].join('');
-}
-
-/** Lines a part has at least, unless it is the last of its table. */
-const PART_LINES = 5000;
-
-/** The same in parts that take little time each. The chains must not change meanwhile. */
-export function* restoreTextParts(changes: RestoreChanges, family: Family): Generator<string> {
+/** No lines when there is nothing to change. The changes must not change meanwhile. */
+export function* restoreLines(changes: RuleChanges, opaque: TextOfOpaque): Generator<RestoreLine> {
   for (const table of TABLES) {
-    let out: string[] = [];
-    let first = true;
-    for (const line of tableLines(changes[table] ?? {}, family)) {
-      if (first) out.push(`*${table}\n`);
-      first = false;
-      out.push(`${line}\n`);
-      if (out.length < PART_LINES) continue;
-      yield out.join('');
-      out = [];
+    let begun = false;
+    const line = (text: string): RestoreLine => ({ text, table, chain: null, rule: null });
+    if (changes.tables?.includes(table)) {
+      yield line(`*${table}`);
+      begun = true;
     }
-    if (!first) yield `${out.join('')}COMMIT\n`;
+    for (const inner of tableLines(changes, table, opaque)) {
+      if (!begun) yield line(`*${table}`);
+      begun = true;
+      yield inner;
+    }
+    if (begun) yield line('COMMIT');
   }
 }
 
-function* tableLines(changes: TableChanges, family: Family): Generator<string> {
-  const { chains = new Map(), inserted = [], removed = [], deleted = [] } = changes;
-  const line = (command: string, chain: string, rule: Rule): string => {
+function* tableLines(changes: RuleChanges, table: Table, opaque: TextOfOpaque): Generator<RestoreLine> {
+  const { family, content = [], insert = [], jumps = [], deleteRules = [], deleteChains = [] } = changes;
+  const about = (chain: string, text: string): RestoreLine => ({ text, table, chain, rule: null });
+  const line = (command: string, chain: string, rule: Rule): RestoreLine => {
     const text = ruleText(rule, family, 'restore');
-    return `${command} ${chain}${text === '' ? '' : ` ${text}`}`;
+    return { text: text === '' ? `${command} ${chain}` : `${command} ${chain} ${text}`, table, chain, rule };
   };
-  // Sorted declarations cost the nft variant less.
-  for (const name of [...chains.keys(), ...deleted].sort()) yield `:${name} - [0:0]`;
-  for (const [chain, rules] of chains) for (const rule of rules) yield line('-A', chain, rule);
-  for (const { chain, rule } of inserted) yield line('-I', chain, rule);
-  for (const { chain, rule } of removed) yield line('-D', chain, rule);
-  for (const chain of deleted) yield `-X ${chain}`;
+  const declared: string[] = [];
+  for (const group of content) {
+    for (const place of group) if (place.table === table && place.rules !== null) declared.push(place.chain);
+  }
+  for (const place of deleteChains) if (place.table === table) declared.push(place.chain);
+  // In this order they cost the nft variant less.
+  for (const name of declared.sort()) yield about(name, `:${name} - [0:0]`);
+  // A declaration would empty one that somebody else makes at this moment.
+  for (const group of content) {
+    for (const { table: of, chain, rules, exists } of group) {
+      if (of === table && rules === null && !exists) yield about(chain, `-N ${chain}`);
+    }
+  }
+  for (const group of content) {
+    for (const { table: of, chain, rules } of group) {
+      if (of === table) for (const rule of rules ?? []) yield line('-A', chain, rule);
+    }
+  }
+  // Any place in front of the rules that are last by design will do.
+  for (const { table: of, chain, rule, before } of insert) {
+    if (of === table) yield line(before === null ? '-A' : '-I', chain, rule);
+  }
+  for (const { table: of, chain, rule } of jumps) if (of === table) yield line('-I', chain, rule);
+  for (const place of deleteRules) {
+    if (place.table !== table) continue;
+    if (place.rule) yield line('-D', place.chain, place.rule);
+    else yield about(place.chain, `-D ${place.chain} ${opaque(place)}`);
+  }
+  for (const { table: of, chain } of deleteChains) if (of === table) yield about(chain, `-X ${chain}`);
 }

@@ -43,7 +43,7 @@ else {
   let agent: ChildProcess;
 
   t.test('before the agent runs', async (t) => {
-    t.match(inNode('dump', '--from', 'kernel'), { code: 1, out: '', err: 'the kernel holds no table of kubeplumb' });
+    t.match(inNode('dump', '--from', 'kernel'), { code: 1, out: '', err: 'the kernel holds no rules of kubeplumb' });
   });
 
   t.test('the agent starts', async (t) => {

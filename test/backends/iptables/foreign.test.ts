@@ -165,7 +165,7 @@ else if (await enterNamespace(t)) {
 
   t.test('others change rules at the same time', async (t) => {
     await start();
-    const rounds = 25;
+    const rounds = 10;
     const script = `set -e; i=0; while [ $i -lt ${rounds} ]; do
       for tool in iptables-nft ip6tables-nft; do
         $tool -t nat -A POSTROUTING -m comment --comment "other $i" -j RETURN; $tool -A FORWARD -m comment --comment "other $i" -j RETURN

@@ -10,7 +10,6 @@ import type { ChainContent, RuleChanges } from '../../../backends/iptables/rule-
 import { FAMILIES } from '../../../native/ip.ts';
 import { NftConnection } from '../../../native/nftables/connection.ts';
 import { iptables, iptablesMissing, restore, saved } from '../../support/iptables-tool.ts';
-import { ipBatch } from '../../support/namespaces.ts';
 import { enterNamespace } from '../../support/own-namespace.ts';
 
 const to = (chain: string, port?: number): Rule => ({
@@ -139,25 +138,32 @@ else if (await enterNamespace(t)) {
   });
 
   t.test('the memory of session affinity survives a refill', async (t) => {
-    const recent = (op: 'set' | 'check', seconds: number, target: string): Rule => ({
-      matches: [{ match: 'recent', list: 'KUBE-SEP-X', op, seconds }],
-      target: { target: 'jump', chain: target },
+    const remember: Rule = {
+      protocol: 'udp',
+      matches: [
+        { match: 'recent', list: 'KUBE-SEP-X', op: 'set', seconds: 0 },
+        { match: 'port', port: null },
+      ],
+      target: { target: 'DNAT', ip: '127.0.0.1', port: 10 },
+    };
+    const check = (seconds: number): Rule => ({
+      matches: [{ match: 'recent', list: 'KUBE-SEP-X', op: 'check', seconds }],
+      target: { target: 'jump', chain: 'SEP' },
     });
     const jump = { table: 'nat' as const, chain: 'OUTPUT', rule: to('SVC') };
-    const sep = chain('SEP', [recent('set', 0, 'END')]);
-    const svc = chain('SVC', [recent('check', 60, 'SEP'), to('SEP')]);
-    await write({ tables: ['nat'], content: [[chain('END', []), sep, svc]], jumps: [jump] });
-    ipBatch(['route add 10.96.0.0/16 dev lo']);
+    const sep = chain('SEP', [remember]);
+    const svc = chain('SVC', [check(60), to('SEP')]);
+    await write({ tables: ['nat'], content: [[sep, svc]], jumps: [jump] });
     const socket = createSocket('udp4');
     t.teardown(() => socket.close());
     await new Promise<void>((resolve, reject) => {
-      socket.send('x', 9, '10.96.0.1', (error) => (error ? reject(error) : resolve()));
+      socket.send('x', 9, '127.0.0.1', (error) => (error ? reject(error) : resolve()));
     });
     const memory = (): string => readFileSync('/proc/thread-self/net/xt_recent/KUBE-SEP-X', 'utf8');
     const before = memory();
     t.match(before, /src=127\.0\.0\.1 /);
     await write({
-      content: [[{ ...sep, exists: true }, chain('SVC', [recent('check', 50, 'SEP'), to('END'), to('SEP')], true)]],
+      content: [[{ ...sep, exists: true }, chain('SVC', [check(50), to('SEP')], true)]],
     });
     t.equal(memory(), before);
     const { handle } = (await readChain(nft, 'IPv4', 'nat', 'OUTPUT'))[0]!;

@@ -1,0 +1,101 @@
+// The iptables backend in a test's own network namespace, with everything it commits kept for the test to look at.
+import { IptablesBackend, type IptablesCallbacks, type IptablesMachinery } from '../../backends/iptables/backend.ts';
+import { NetlinkRules } from '../../backends/iptables/netlink-rules.ts';
+import type { WriteResult } from '../../backends/iptables/netlink-writer.ts';
+import type { RuleChanges } from '../../backends/iptables/rule-changes.ts';
+import { watchRules } from '../../backends/iptables/rules-watch.ts';
+import { FAMILIES } from '../../native/ip.ts';
+import { saved } from './iptables-tool.ts';
+import type { EventLog } from './own-namespace.ts';
+
+/** Rules over netlink; tells what was committed. */
+class RecordedRules extends NetlinkRules {
+  readonly commits: RuleChanges[][] = [];
+
+  override async commit(changes: readonly RuleChanges[], generation?: number): Promise<WriteResult> {
+    const result = await super.commit(changes, generation);
+    if (result.outcome === 'committed') this.commits.push([...changes]);
+    return result;
+  }
+}
+
+export interface TestBackendOptions {
+  readonly events: EventLog;
+  readonly limitBytes?: number;
+  /** Foreign changes are looked for; else only `verify` finds them. */
+  readonly watch?: boolean;
+}
+
+export class TestBackend extends IptablesBackend {
+  readonly #rules: RecordedRules;
+
+  constructor({ events, limitBytes, watch = false }: TestBackendOptions) {
+    const rules = new RecordedRules({ ...(limitBytes !== undefined && { limitBytes }) });
+    const open = async (callbacks: IptablesCallbacks): Promise<IptablesMachinery> => ({
+      writer: rules,
+      nfacct: [],
+      watch: watch ? watchRules(rules, callbacks) : { start() {}, stop() {} },
+    });
+    super({ events, open, prepare: () => {}, cleanup: async () => [] });
+    this.#rules = rules;
+  }
+
+  /** What was committed since it was asked last. */
+  takeCommits(): RuleChanges[][] {
+    return this.#rules.commits.splice(0);
+  }
+}
+
+/** Chains named in changes, with what is done to them: `nat KUBE-SVC-…: rewritten`. */
+export function touchedChains(commits: readonly (readonly RuleChanges[])[]): string[] {
+  return commits
+    .flat()
+    .flatMap(({ content = [], insert = [], deleteRules = [], deleteChains = [], jumps = [] }) => [
+      ...content.flat().map(({ table, chain, exists }) => `${table} ${chain}: ${exists ? 'rewritten' : 'made'}`),
+      ...insert.map(({ table, chain }) => `${table} ${chain}: a rule more`),
+      ...jumps.map(({ table, chain }) => `${table} ${chain}: a jump`),
+      ...deleteRules.map(({ table, chain }) => `${table} ${chain}: a rule less`),
+      ...deleteChains.map(({ table, chain }) => `${table} ${chain}: deleted`),
+    ]);
+}
+
+/** Lines of both families as the tools list them; the order of chains is left out. */
+export function listing(): string[] {
+  return FAMILIES.flatMap((family) => byChain(saved(family)));
+}
+
+/** The same of a text in the form of iptables-save. */
+export function linesOf(text: string): string[] {
+  const lines = text.split('\n').flatMap((line) => (line === '' ? [] : [line.replace(/ \[\d+:\d+\]$/, '')]));
+  const starts = lines.flatMap((line, i) => (line.startsWith('# IPv') ? [i] : []));
+  return starts.flatMap((start, i) => byChain(lines.slice(start + 1, starts[i + 1])));
+}
+
+const SHARED = /^-A KUBE-(SERVICES|NODEPORTS|EXTERNAL-SERVICES|PROXY-FIREWALL) /;
+
+/** Tables as they stand, chains by name, rules in the order of their chain; of shared chains the last rule stays last. */
+function byChain(lines: readonly string[]): string[] {
+  const out: string[] = [];
+  let table: string[] = [];
+  for (const line of lines) {
+    if (line !== 'COMMIT') {
+      table.push(line);
+      continue;
+    }
+    const [head = '', ...rest] = table;
+    const chains = rest.filter((text) => text.startsWith(':') && !text.endsWith(' ACCEPT'));
+    const rules = Map.groupBy(
+      rest.filter((text) => text.startsWith('-A ')),
+      (text) => text.split(' ')[1]!,
+    );
+    out.push(head, ...chains.sort());
+    for (const chain of [...rules.keys()].sort()) {
+      const list = rules.get(chain)!;
+      const last = list.findLastIndex((text) => text.includes('must be the last rule'));
+      if (last >= 0 && last !== list.length - 1) out.push(`${chain}: the jump to node ports is not the last rule`);
+      out.push(...(SHARED.test(list[0]!) ? list.sort() : list));
+    }
+    table = [];
+  }
+  return out;
+}
