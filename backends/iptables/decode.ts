@@ -5,7 +5,7 @@ import { CMP, META, PAYLOAD, u32FromHost, VERDICT } from '../../native/nftables/
 import type { Expression } from '../../native/nftables/expression.ts';
 import * as matches from '../../native/xtables/matches.ts';
 import * as targets from '../../native/xtables/targets.ts';
-import { ADDRESS_OFFSET, PORT_MATCH, PROTOCOL_NUMBER } from './encode.ts';
+import { ADDRESS_OFFSET, MAX_INTERFACE_NAME, PORT_MATCH, PROTOCOL_NUMBER } from './encode.ts';
 import type { AddressMatch, InterfaceMatch, Match, Protocol, Rule, Target } from './rule.ts';
 
 /** What was loaded last, into which register, and what it was masked with since. */
@@ -254,5 +254,7 @@ function interfaceOf(data: string, not: boolean): InterfaceMatch | undefined {
   const nul = data.indexOf('\0');
   const bytes = nul < 0 ? data : data.slice(0, nul);
   if (bytes === '' || (nul >= 0 && hasBits(data.slice(nul)))) return undefined;
-  return { name: Buffer.from(bytes, 'latin1').toString('utf8'), prefix: nul < 0, not };
+  const name = Buffer.from(bytes, 'latin1').toString('utf8');
+  const fits = bytes.length <= MAX_INTERFACE_NAME && Buffer.from(name, 'utf8').toString('latin1') === bytes;
+  return fits ? { name, prefix: nul < 0, not } : undefined;
 }

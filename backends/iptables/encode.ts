@@ -20,7 +20,7 @@ export const ADDRESS_OFFSET = {
   IPv6: { source: 8, destination: 24, length: 16 },
 } as const;
 /** Longest name of an interface: IFNAMSIZ without the NUL. */
-const MAX_INTERFACE_NAME = 15;
+export const MAX_INTERFACE_NAME = 15;
 /** NFT_REG_1, written as the tool does: the 128-bit register. */
 const REG = 1;
 

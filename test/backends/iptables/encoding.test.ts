@@ -189,6 +189,8 @@ t.test('what the model cannot express', async (t) => {
     ['bits outside of the mask', [payload(1, 12, 4), mask('\xff\0\0\0'), cmp('a\0b\0'), drop]],
     ['a length that does not fit', [payload(1, 12, 4), cmp('abc'), drop]],
     ['the time to live', [payload(1, 8, 1), cmp('a'), drop]],
+    ['an interface with too long a name', [meta(6), cmp('x'.repeat(16)), drop]],
+    ['an interface whose name is no text', [meta(6), cmp('\xff\0'), drop]],
     ['an outgoing interface', [meta(7), cmp('eth0\0'), drop]],
     ['a comparison of nothing', [cmp('a'), drop]],
     ['another register', [payload(1, 12, 4), { name: 'cmp', op: 0, sreg: 12, data: 'abcd' }, drop]],
