@@ -175,7 +175,7 @@ class Decoder {
         return threshold === null ? null : { match: 'statistic', threshold };
       }
       case 'recent 1': {
-        const recent = matches.recent.read(info);
+        const recent = matches.recent.read(this.#family === 'IPv4' ? matches.fillIPv4RecentMask(info) : info);
         return recent && { match: 'recent', ...recent };
       }
       case 'addrtype 1': {

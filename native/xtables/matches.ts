@@ -99,6 +99,19 @@ export const recent: Layout<Recent> = layout<Recent>({
   },
 });
 
+const RECENT_MASK = 212;
+const WRITTEN_MASK = '\xff'.repeat(4) + zeros(12);
+
+/**
+ * IPv4: iptables fills in 4 of the 16 bytes when it is given `--mask 255.255.255.255`, as rules saved and restored do;
+ * they mean the same.
+ */
+export function fillIPv4RecentMask(info: string): string {
+  const end = RECENT_MASK + WRITTEN_MASK.length;
+  if (info.slice(RECENT_MASK, end) !== WRITTEN_MASK) return info;
+  return info.slice(0, RECENT_MASK) + '\xff'.repeat(WRITTEN_MASK.length) + info.slice(end);
+}
+
 const TYPE_LOCAL = 4;
 
 /** struct xt_addrtype_info_v1 { u16 source, dest; u32 flags }: the side whose address is of this host. */

@@ -123,3 +123,14 @@ t.test('what does not fit', async (t) => {
   t.throws(() => targets.dnat.IPv6.write({ ip: '10.0.0.1', port: 1 }), { name: 'RangeError' });
   t.throws(() => targets.dnat.IPv4.write({ ip: 'nonsense', port: 1 }), { name: 'RangeError' });
 });
+
+t.test('recent: a mask of IPv4 as iptables writes it', async (t) => {
+  const wanted = { list: 'KUBE-SEP-X', op: 'set', seconds: 0 } as const;
+  const info = matches.recent.write(wanted);
+  const written = (bytes: number): string =>
+    info.slice(0, 212) + '\xff'.repeat(bytes) + '\0'.repeat(16 - bytes) + info.slice(228);
+  t.equal(matches.recent.read(written(4)), null);
+  t.same(matches.recent.read(matches.fillIPv4RecentMask(written(4))), wanted);
+  t.equal(matches.recent.read(matches.fillIPv4RecentMask(written(3))), null, 'another mask');
+  t.equal(matches.fillIPv4RecentMask(info), info);
+});
