@@ -16,6 +16,7 @@ import { kernelText, saveTextOf } from './dump-text.ts';
 import { FamilyRules, type Prepared } from './family-rules.ts';
 import type { RuleRefusal } from './netlink-writer.ts';
 import type { KernelRules } from './read.ts';
+import type { RuleChanges } from './rule-changes.ts';
 import { countChanges, describeChanges, isEmpty } from './rule-counts.ts';
 import type { RuleWriter } from './rule-writer.ts';
 import { tablesOf, tablesOfService } from './ruleset.ts';
@@ -50,10 +51,13 @@ export interface IptablesCallbacks {
 /** A transaction was refused as a whole or for reasons of its rules. */
 class RulesRefused extends Error {
   readonly refusals: readonly RuleRefusal[];
-  constructor(refusals: readonly RuleRefusal[]) {
+  /** Transactions before the refused one were committed. */
+  readonly partial: boolean;
+  constructor(refusals: readonly RuleRefusal[], partial: boolean) {
     super(`the kernel refused iptables rules: ${refusals.map((r) => r.message).join('; ')}`);
     this.name = 'RulesRefused';
     this.refusals = refusals;
+    this.partial = partial;
   }
 
   get suggestsDrift(): boolean {
@@ -72,6 +76,7 @@ const LONGEST_REST_MS = 1000;
 export class IptablesBackend implements Backend {
   readonly #options: IptablesOptions;
   readonly #families = new Map<Family, FamilyRules>();
+  readonly #held: Readonly<Record<Family, Set<string>>> = { IPv4: new Set(), IPv6: new Set() };
   #machinery: IptablesMachinery | null = null;
   #settings: NodeSettings | null = null;
   #queue: Promise<unknown> = Promise.resolve();
@@ -150,7 +155,7 @@ export class IptablesBackend implements Backend {
     this.#families.clear();
     for (const family of FAMILIES) {
       if (this.#current.families[family])
-        this.#families.set(family, new FamilyRules({ family, nfacct, randomFully: true }));
+        this.#families.set(family, new FamilyRules({ family, nfacct, randomFully: true, held: this.#held[family] }));
     }
     const breather = new Breather();
     const prepared: [FamilyRules, Prepared][] = [];
@@ -207,7 +212,10 @@ export class IptablesBackend implements Backend {
       const result = await writer.commit(changes, generation);
       counts.transactions += result.counts.transactions;
       counts.bytes += result.counts.bytes;
-      if (result.outcome === 'refused') throw new RulesRefused(result.refusals);
+      if (result.outcome === 'refused') {
+        if (this.#hold(result.refusals, changes)) throw new ReadAgain('others jump to chains of ours');
+        throw new RulesRefused(result.refusals, result.counts.transactions > 0);
+      }
       if (result.outcome !== 'committed') throw new ReadAgain('the ruleset changed while rules were being written');
       for (const change of changes) countChanges(change, counts);
       let known = true;
@@ -218,6 +226,17 @@ export class IptablesBackend implements Backend {
     }
     for (const [rules, p] of prepared) rules.applied(p, new Map());
     this.#lastPrepared = [];
+  }
+
+  /** Remembers chains that cannot be deleted because others jump to them. @returns whether that is all that was refused */
+  #hold(refusals: readonly RuleRefusal[], changes: readonly RuleChanges[]): boolean {
+    let all = true;
+    for (const { code, family, chain } of refusals) {
+      const { deleteChains = [] } = changes.find((c) => c.family === family) ?? {};
+      if (code === 'EBUSY' && deleteChains.some((place) => place.chain === chain)) this.#held[family!].add(chain!);
+      else all = false;
+    }
+    return all;
   }
 
   // ---- changes: nothing is read, only the difference is sent
@@ -257,9 +276,12 @@ export class IptablesBackend implements Backend {
       }
       if (!(error instanceof RulesRefused)) throw error;
       const guilty = this.#atFault(error);
-      if (error.suggestsDrift && !verified) {
+      const suspicious = error.suggestsDrift && !verified;
+      if (suspicious || error.partial) {
         const drift = await this.#repair();
-        if (drift) this.#options.events.drift(drift);
+        if (drift && !error.partial) this.#options.events.drift(drift);
+      }
+      if (suspicious) {
         return this.#syncAndIsolate(changes, counts, true);
       }
       if (guilty.length > 0) {
@@ -325,7 +347,7 @@ export class IptablesBackend implements Backend {
           family,
           nfacct: this.#machinery?.nfacct ?? [],
           randomFully: true,
-          largeCluster: rules.largeCluster,
+          largeCluster: (plan: ServicePlan) => rules.isInLargeForm(plan),
         };
         yield* saveTextOf(tablesOf(rules.plans, options), family);
       } else {

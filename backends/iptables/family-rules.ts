@@ -33,6 +33,8 @@ export interface FamilyRulesOptions {
   readonly family: Family;
   readonly nfacct: readonly string[];
   readonly randomFully: boolean;
+  /** Chains of ours that others jump to: they cannot be deleted, and are emptied instead. */
+  readonly held: Set<string>;
 }
 
 const SHARED_PLACES: readonly ChainPlace[] = TABLES.flatMap((table) =>
@@ -48,6 +50,17 @@ function listsEqual(listed: readonly ListedRule[], wanted: readonly Rule[]): boo
     listed.length === wanted.length &&
     listed.every(({ rule }, i) => rule !== null && ruleKey(rule) === ruleKey(wanted[i]!))
   );
+}
+
+/** Chains that are not listed as they should be. */
+function differing(
+  wanted: ReadonlyMap<string, readonly Rule[]>,
+  listed: ReadonlyMap<string, readonly ListedRule[]>,
+): [string, readonly Rule[]][] {
+  return [...wanted].filter(([chain, rules]) => {
+    const found = listed.get(chain);
+    return !found || !listsEqual(found, rules);
+  });
 }
 
 export class FamilyRules {
@@ -75,13 +88,18 @@ export class FamilyRules {
     return this.#services.get(service)?.plan ?? null;
   }
 
-  render(plan: ServicePlan, settings: NodeSettings, largeCluster = this.largeCluster): ServiceRules {
+  /** The form in which the rules of a Service were written: crossing the threshold does not rewrite them (I-31). */
+  isInLargeForm({ namespace, name }: ServicePlan): boolean {
+    return this.#services.get(`${namespace}/${name}`)?.largeCluster ?? this.largeCluster;
+  }
+
+  render(plan: ServicePlan, settings: NodeSettings, largeCluster = this.isInLargeForm(plan)): ServiceRules {
     return renderService(plan, { settings, largeCluster, nfacct: this.#options.nfacct });
   }
 
   /** What a change of plans asks for; the last change of a Service counts. */
   prepare(planChanges: readonly PlanChange[], settings: NodeSettings): Prepared {
-    const work = new Work(this.family);
+    const work = new Work(this.family, this.#options.held);
     const wanted = new Map(planChanges.map(({ service, plan }) => [service, plan]));
     const largeCluster = this.#endpointsWith(wanted) > LARGE_CLUSTER_ENDPOINTS;
     const before = this.#nodePortJumps[0]?.handle ?? null;
@@ -89,8 +107,14 @@ export class FamilyRules {
       const old = this.#services.get(service) ?? null;
       const had = old ? this.render(old.plan, settings, old.largeCluster) : null;
       const rules = plan ? this.render(plan, settings, largeCluster) : null;
-      work.own(service, rules?.own ?? new Map(), (chain) => had?.own.get(chain) ?? null);
-      for (const chain of had?.own.keys() ?? []) if (!rules?.own.has(chain)) work.deleteChain('nat', chain);
+      const changed = [...(rules?.own ?? [])].filter(([chain, content]) => {
+        const before = had?.own.get(chain);
+        return !before || !sameRules(before, content);
+      });
+      work.own(service, changed, (chain) => had?.own.has(chain) ?? false);
+      for (const [chain, content] of had?.own ?? []) {
+        if (!rules?.own.has(chain)) work.deleteChain('nat', chain, content);
+      }
       const pool = new RulePool(old?.shared);
       const shared = work.shared(service, rules?.shared ?? [], pool, before);
       for (const rule of pool.rest()) work.deleteRule(rule);
@@ -109,7 +133,7 @@ export class FamilyRules {
     plans: readonly ServicePlan[] | null,
     rest: () => Promise<void>,
   ): Promise<Prepared> {
-    const work = new Work(this.family);
+    const work = new Work(this.family, this.#options.held);
     const all = plans ?? this.plans;
     const largeCluster = all.reduce((sum, plan) => sum + endpointsOf(plan), 0) > LARGE_CLUSTER_ENDPOINTS;
     const chains = (table: Table): ReadonlyMap<string, readonly ListedRule[]> => kernel.tables.get(table) ?? new Map();
@@ -130,16 +154,23 @@ export class FamilyRules {
     const wantedChains = new Set<string>();
     for (const plan of all) {
       const service = `${plan.namespace}/${plan.name}`;
-      const rules = this.render(plan, settings, largeCluster);
+      let form = plans === null ? this.isInLargeForm(plan) : largeCluster;
+      let rules = this.render(plan, settings, form);
+      let wrong = differing(rules.own, nat);
+      if (wrong.length > 0 && wrong.every(([chain]) => nat.has(chain))) {
+        // With or without the comments of endpoints: both forms are right, and what is there is left as it is (I-31).
+        const other = this.render(plan, settings, !form);
+        if (differing(other.own, nat).length === 0) [form, rules, wrong] = [!form, other, []];
+      }
       for (const chain of rules.own.keys()) wantedChains.add(chain);
-      work.ownListed(service, rules.own, nat);
+      work.own(service, wrong, (chain) => nat.has(chain));
       const shared = work.shared(service, rules.shared, pool, before);
-      work.entries.set(service, { plan, largeCluster, shared });
+      work.entries.set(service, { plan, largeCluster: form, shared });
       await rest();
     }
     for (const rule of pool.rest()) work.deleteRule(rule);
-    for (const chain of nat.keys()) {
-      if (isOwnedChain(chain) && !wantedChains.has(chain)) work.deleteChain('nat', chain);
+    for (const [chain, listed] of nat) {
+      if (isOwnedChain(chain) && !wantedChains.has(chain)) work.deleteChain('nat', chain, listed);
     }
     for (const service of this.#services.keys()) if (!work.entries.has(service)) work.entries.set(service, null);
     // The node-port jumps come last: behind all that is inserted now, if they are new.
@@ -154,9 +185,9 @@ export class FamilyRules {
     const tail = listed.slice(listed.length - wanted.length);
     const right = listed.length >= wanted.length && listsEqual(tail, wanted);
     return wanted.map((rule, i) => {
-      if (!right) return { ...place, rule, handle: 0 };
-      pool.take({ ...place, rule });
-      return { ...place, rule, handle: tail[i]!.handle };
+      const placed = { ...place, rule, handle: right ? tail[i]!.handle : 0 };
+      if (right) pool.takeHandle(placed);
+      return placed;
     });
   }
 
@@ -189,7 +220,7 @@ export class FamilyRules {
 
   /** What new settings of the node change. */
   reconfigure(before: NodeSettings, after: NodeSettings): Prepared {
-    const work = new Work(this.family);
+    const work = new Work(this.family, this.#options.held);
     const { family } = this;
     const view = (settings: NodeSettings) => fixedChains({ ...this.#options, settings, family });
     const [old, now] = [view(before), view(after)];
@@ -227,6 +258,7 @@ export class FamilyRules {
       else this.#services.delete(service);
     }
     if (prepared.nodePortJumps) this.#nodePortJumps = prepared.nodePortJumps;
+    for (const chain of prepared.chainOwners.keys()) this.#options.held.delete(chain);
     return known;
   }
 
@@ -256,40 +288,25 @@ class Work {
   readonly #chainOwners = new Map<string, string>();
   readonly #ruleOwners = new Map<Rule, string>();
 
-  constructor(family: Family) {
+  readonly #held: ReadonlySet<string>;
+
+  constructor(family: Family, held: ReadonlySet<string>) {
     this.#family = family;
+    this.#held = held;
   }
 
-  /** Own chains of a Service that differ from what `had` tells of them; null: the chain is not there. */
-  own(
-    service: string,
-    wanted: ReadonlyMap<string, readonly Rule[]>,
-    had: (chain: string) => readonly Rule[] | null,
-  ): void {
-    const group: ChainContent[] = [];
-    for (const [chain, rules] of wanted) {
-      const before = had(chain);
-      if (before !== null && sameRules(before, rules)) continue;
-      group.push({ table: 'nat', chain, rules, exists: before !== null });
-      this.#chainOwners.set(chain, service);
-    }
-    if (group.length > 0) this.content.push(group);
-  }
-
-  /** The same against what the kernel lists. */
-  ownListed(
-    service: string,
-    wanted: ReadonlyMap<string, readonly Rule[]>,
-    listed: ReadonlyMap<string, readonly ListedRule[]>,
-  ): void {
-    const group: ChainContent[] = [];
-    for (const [chain, rules] of wanted) {
-      const before = listed.get(chain);
-      if (before && listsEqual(before, rules)) continue;
-      group.push({ table: 'nat', chain, rules, exists: before !== undefined });
-      this.#chainOwners.set(chain, service);
-    }
-    if (group.length > 0) this.content.push(group);
+  /** Writes own chains of a Service. */
+  own(service: string, chains: readonly [string, readonly Rule[]][], exists: (chain: string) => boolean): void {
+    if (chains.length === 0) return;
+    for (const [chain] of chains) this.#chainOwners.set(chain, service);
+    this.content.push(
+      chains.map(([chain, rules]) => ({
+        table: 'nat',
+        chain,
+        rules,
+        exists: exists(chain) || this.#held.has(chain),
+      })),
+    );
   }
 
   /** A Service's rules in shared chains: those in the pool stay, others are inserted. */
@@ -322,8 +339,10 @@ class Work {
     this.#deleteRules.push({ table, chain, handle, ...(rule && { rule }) });
   }
 
-  deleteChain(table: Table, chain: string): void {
-    this.#deleteChains.push({ table, chain });
+  /** With `rules` that it has: none means that a chain held by others is empty already. */
+  deleteChain(table: Table, chain: string, rules: readonly unknown[]): void {
+    if (!this.#held.has(chain)) this.#deleteChains.push({ table, chain });
+    else if (rules.length > 0) this.content.push([{ table, chain, rules: [], exists: true }]);
   }
 
   finish(nodePortJumps: readonly PlacedRule[] | null): Prepared {

@@ -38,6 +38,14 @@ export class RulePool {
     return taken;
   }
 
+  /** Takes the very rule with this handle out. */
+  takeHandle(wanted: PlacedRule): void {
+    const key = placeKey(wanted);
+    const list = (this.#rules.get(key) ?? []).filter(({ handle }) => handle !== wanted.handle);
+    if (list.length > 0) this.#rules.set(key, list);
+    else this.#rules.delete(key);
+  }
+
   /** What nobody took. */
   rest(): PlacedRule[] {
     return [...this.#rules.values()].flat();

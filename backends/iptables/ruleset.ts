@@ -12,8 +12,8 @@ export interface RulesetOptions {
   readonly family: Family;
   readonly nfacct: readonly string[];
   readonly randomFully: boolean;
-  /** By default as isLargeCluster says of the plans. */
-  readonly largeCluster?: boolean;
+  /** By default as isLargeCluster says of the plans; a function if it is not the same for all of them. */
+  readonly largeCluster?: boolean | ((plan: ServicePlan) => boolean);
 }
 
 /** Whether so many endpoints are behind all Services of a family that comments are left out (I-31). */
@@ -40,7 +40,8 @@ export function tablesOf(plans: readonly ServicePlan[], options: RulesetOptions)
     }
   }
   for (const plan of own) {
-    const rules = renderService(plan, { settings, nfacct, largeCluster });
+    const large = typeof largeCluster === 'function' ? largeCluster(plan) : largeCluster;
+    const rules = renderService(plan, { settings, nfacct, largeCluster: large });
     for (const part of rules.shared) shared.get(`${part.table} ${part.chain}`)!.push(...part.rules);
     for (const [chain, content] of rules.own) tables.nat.set(chain, content);
   }
