@@ -85,16 +85,21 @@ export function toolRunner(limits: Limits = LIMITS): RunTool {
     });
 }
 
+/** `failed` is told of an error of the input itself; that the program has ended is none. */
 async function* inTurns(input: Iterable<string>, failed: (error: unknown) => void): AsyncGenerator<string> {
   const breather = new Breather();
-  try {
-    for (const piece of input) {
-      yield piece;
-      if (breather.due) await breather.rest();
+  const pieces = input[Symbol.iterator]();
+  for (;;) {
+    let piece: IteratorResult<string>;
+    try {
+      piece = pieces.next();
+    } catch (error) {
+      failed(error);
+      throw error;
     }
-  } catch (error) {
-    failed(error);
-    throw error;
+    if (piece.done) return;
+    yield piece.value;
+    if (breather.due) await breather.rest();
   }
 }
 
