@@ -31,7 +31,7 @@ export async function leave(rules: RuleWriter, families: readonly Family[]): Pro
       problems.push(`${family} (iptables-${rules.variant}): ${(error as Error).message}`);
     }
     for (const [place, reason] of kept) {
-      problems.push(`${family} (iptables-${rules.variant}): chain ${place} stays: ${reason}`);
+      problems.push(`${family} (iptables-${rules.variant}): chain ${place} stays, with all it leads to: ${reason}`);
     }
   }
   return { removed, problems };

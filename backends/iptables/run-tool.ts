@@ -63,7 +63,9 @@ export function toolRunner(limits: Limits = LIMITS): RunTool {
       const timer = setTimeout(late, milliseconds);
       child.once('error', (error: NodeJS.ErrnoException) => {
         clearTimeout(timer);
-        reject(error.code === 'ENOENT' ? new ToolMissing(program, error) : error);
+        // EACCES: no folder of the path has one that may be run.
+        const missing = error.code === 'ENOENT' || error.code === 'EACCES';
+        reject(missing ? new ToolMissing(program, error) : error);
       });
       let stderr = '';
       child.stderr.setEncoding('utf8').on('data', (text: string) => {

@@ -20,6 +20,8 @@ export interface ToolRulesOptions {
   readonly variant: Variant;
   readonly run?: RunTool;
   readonly legacyTables?: (family: Family) => readonly string[];
+  /** Chains the nft variant is given at once, by default CHAINS_PER_RUN; fewer where it may not send so much. */
+  readonly chainsPerRun?: number;
 }
 
 const WAIT = ['-w', '5'];
@@ -41,6 +43,7 @@ export function legacyTables(family: Family): string[] {
 export class ToolRules implements RuleWriter {
   readonly variant: Variant;
   readonly #run: RunTool;
+  readonly #chainsPerRun: number;
   readonly #legacyTables: (family: Family) => readonly string[];
   readonly #tools = new Map<Family, Promise<Tool>>();
   /** Rules of shared chains that the model does not know, as the last reading told them. */
@@ -51,6 +54,7 @@ export class ToolRules implements RuleWriter {
   constructor(options: ToolRulesOptions) {
     this.variant = options.variant;
     this.#run = options.run ?? toolRunner();
+    this.#chainsPerRun = this.variant === 'nft' ? (options.chainsPerRun ?? CHAINS_PER_RUN) : Number.POSITIVE_INFINITY;
     this.#legacyTables = options.legacyTables ?? legacyTables;
   }
 
@@ -80,6 +84,18 @@ export class ToolRules implements RuleWriter {
       } catch (error) {
         return (error as Error).message;
       }
+    });
+  }
+
+  /** Whether the canary chain is in table mangle (I-47). @throws Error when the tool fails. */
+  hasCanary(family: Family): Promise<boolean> {
+    return this.#exclusively(async () => {
+      if (!this.#readable(family).includes('mangle')) return false;
+      const program = (await this.#tool(family)).program('');
+      const { status, stderr } = await this.#run({ program, args: [...WAIT, '-t', 'mangle', '-S', CANARY] });
+      // 1: there is no such chain.
+      if (status !== 0 && status !== 1) throw new Error(`${program}: exit code ${status}: ${stderr}`);
+      return status === 0;
     });
   }
 
@@ -137,8 +153,7 @@ export class ToolRules implements RuleWriter {
       const counts = { transactions: 0, messages: 0, bytes: 0 };
       const handles = new Map<Insertion, number>();
       for (const change of changes) {
-        const most = this.variant === 'nft' ? CHAINS_PER_RUN : Number.POSITIVE_INFINITY;
-        for (const part of inRuns(change, most)) {
+        for (const part of inRuns(change, this.#chainsPerRun)) {
           const refusals = await this.#restore(part, counts);
           if (refusals.length > 0) return { outcome: 'refused', refusals, counts };
         }

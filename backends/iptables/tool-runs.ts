@@ -26,13 +26,15 @@ export function* inRuns(changes: RuleChanges, most: number): Generator<RuleChang
   const whole = size + deleteChains.length <= most;
   yield { family, ...first, ...last, content: part, deleteChains: whole ? deleteChains : [] };
   if (whole) return;
-  // They may lead to each other: all are emptied before the first one goes.
-  for (const places of slices(deleteChains, most)) {
-    yield { family, content: [places.map((place) => ({ ...place, rules: [], exists: true }))] };
-  }
-  for (const places of slices(deleteChains, most)) yield { family, deleteChains: places };
+  // Emptied in the run that removes it: a chain that must stay, because others lead to it, stays whole.
+  const places = deleteChains.toSorted((a, b) => rank(a) - rank(b));
+  for (let at = 0; at < places.length; at += most) yield { family, deleteChains: places.slice(at, at + most) };
 }
 
-function* slices(places: readonly ChainPlace[], size: number): Generator<readonly ChainPlace[]> {
-  for (let at = 0; at < places.length; at += size) yield places.slice(at, at + size);
+/** Chains lead only to those of later names, and to others (I-12 to I-20). */
+const ORDER = ['SERVICES', 'NODEPORTS', 'FW-', 'EXT-', 'SVC-', 'SVL-', 'SEP-'].map((name) => `KUBE-${name}`);
+
+function rank({ chain }: ChainPlace): number {
+  const at = ORDER.findIndex((name) => chain.startsWith(name));
+  return at < 0 ? ORDER.length : at;
 }

@@ -2,7 +2,9 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { delimiter } from 'node:path';
 import type { Variant } from '../../backends/iptables/run-tool.ts';
+import { ToolRules } from '../../backends/iptables/tool-rules.ts';
 import type { Family } from '../../native/ip.ts';
+import { inUserNamespace } from './namespaces.ts';
 
 /** An ordinary user's path has no administrator's programs. */
 const env = { ...process.env, PATH: `${process.env.PATH ?? ''}${delimiter}/usr/sbin${delimiter}/sbin` };
@@ -57,6 +59,11 @@ export class TestTool {
     };
     this.restore(tables.map(lines).join(''));
   }
+}
+
+/** Rules through the tools; without privileges on the host these can send only little at once. */
+export function toolRules(variant: Variant): ToolRules {
+  return new ToolRules({ variant, ...(inUserNamespace() && { chainsPerRun: 60 }) });
 }
 
 /** Runs a shell script beside the test. */

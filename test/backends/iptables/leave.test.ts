@@ -5,11 +5,11 @@ import { NetlinkRules } from '../../../backends/iptables/netlink-rules.ts';
 import type { RuleWriter } from '../../../backends/iptables/rule-writer.ts';
 import { tablesOf } from '../../../backends/iptables/ruleset.ts';
 import type { Variant } from '../../../backends/iptables/run-tool.ts';
-import { legacyTables, ToolRules } from '../../../backends/iptables/tool-rules.ts';
+import { legacyTables } from '../../../backends/iptables/tool-rules.ts';
 import { FAMILIES, type Family } from '../../../native/ip.ts';
 import { FOREIGN_RULES } from '../../fixtures/foreign-iptables.ts';
 import { changesTo } from '../../support/iptables-changes.ts';
-import { TestTool } from '../../support/iptables-variant.ts';
+import { TestTool, toolRules } from '../../support/iptables-variant.ts';
 import { enterNamespace } from '../../support/own-namespace.ts';
 import { sixtyRules } from '../../support/sixty-rules.ts';
 
@@ -94,15 +94,10 @@ COMMIT
       t.equal(mark.length, 1);
       const { removed, problems } = await leave(rules, ['IPv4']);
       t.equal(removed.length, 1);
-      t.equal(problems.length, 2);
-      t.match(
-        problems.find((p) => p.includes('MARK-MASQ')),
-        'IPv4 (iptables-',
-      );
-      t.match(
-        problems.find((p) => p.includes('SERVICES')),
-        'chain nat KUBE-SERVICES stays: ',
-      );
+      // The second one may be among what the first leads to.
+      t.ok(problems.length > 0 && problems.length <= 2);
+      t.ok(problems.every((problem) => / chain nat KUBE-(SERVICES|MARK-MASQ) stays, /.test(problem)));
+      t.match(problems.join('\n'), 'chain nat KUBE-SERVICES stays, with all it leads to: ');
       const after = tool!.saved('nat');
       t.strictSame(
         after.filter((line) => line.startsWith('-A KUBE-MARK-MASQ ')),
@@ -152,6 +147,6 @@ t.test('one family fails', async (t) => {
 
 if (await enterNamespace(t)) {
   testWriter('netlink', 'nft', () => new NetlinkRules());
-  testWriter('iptables-nft', 'nft', () => new ToolRules({ variant: 'nft' }));
-  testWriter('iptables-legacy', 'legacy', () => new ToolRules({ variant: 'legacy' }));
+  testWriter('iptables-nft', 'nft', () => toolRules('nft'));
+  testWriter('iptables-legacy', 'legacy', () => toolRules('legacy'));
 }

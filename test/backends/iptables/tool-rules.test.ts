@@ -3,17 +3,17 @@
 import t from 'tap';
 import { JUMPS } from '../../../backends/iptables/fixed-rules.ts';
 import { isOurChain } from '../../../backends/iptables/netlink-rules.ts';
-import type { WriteResult } from '../../../backends/iptables/netlink-writer.ts';
+import type { WriteCounts, WriteResult } from '../../../backends/iptables/netlink-writer.ts';
 import { createCounters } from '../../../backends/iptables/nfacct.ts';
 import { type Rule, TABLES } from '../../../backends/iptables/rule.ts';
 import type { ChainContent, Insertion, RuleChanges } from '../../../backends/iptables/rule-changes.ts';
 import { type Tables, tablesOf } from '../../../backends/iptables/ruleset.ts';
 import type { Variant } from '../../../backends/iptables/run-tool.ts';
-import { legacyTables, ToolRules } from '../../../backends/iptables/tool-rules.ts';
+import { legacyTables } from '../../../backends/iptables/tool-rules.ts';
 import { FAMILIES, type Family } from '../../../native/ip.ts';
 import { FOREIGN_RULES } from '../../fixtures/foreign-iptables.ts';
 import { changesTo, inKernel } from '../../support/iptables-changes.ts';
-import { beside, TestTool } from '../../support/iptables-variant.ts';
+import { beside, TestTool, toolRules } from '../../support/iptables-variant.ts';
 import { enterNamespace } from '../../support/own-namespace.ts';
 import { sixtyRules } from '../../support/sixty-rules.ts';
 
@@ -57,7 +57,7 @@ const foreign = (tool: TestTool): string[] => {
 async function testVariant(variant: Variant, family: Family): Promise<void> {
   const tool = new TestTool(variant, family);
   t.test(tool.program, { skip: tool.missing }, async (t) => {
-    const rules = new ToolRules({ variant });
+    const rules = toolRules(variant);
     t.teardown(() => {
       rules.close();
       tool.clear();
@@ -88,11 +88,12 @@ async function testVariant(variant: Variant, family: Family): Promise<void> {
 
     t.test('all kinds of Services are read back as they were written', async (t) => {
       const { counts } = await write(changesTo(tables, await rules.read(family), family));
-      t.equal(counts.transactions, 3);
+      t.ok(counts.transactions >= 3);
       t.strictSame(pick(inKernel(await rules.read(family)), tables), model(tables));
       const again = await write(changesTo(tables, await rules.read(family), family));
       const once = JUMPS.length + 1 + tables.filter.get('KUBE-FIREWALL')!.length;
-      t.equal(again.counts.messages, counts.messages - once, 'jumps that are there are not added again');
+      const lines = ({ messages, transactions }: WriteCounts): number => messages - 2 * transactions;
+      t.equal(lines(again.counts), lines(counts) - once, 'jumps that are there are not added again');
       t.strictSame(pick(inKernel(await rules.read(family)), tables), model(tables));
       t.ok(plans.some((plan) => plan.family === family && plan.ports.some((port) => port.affinitySeconds !== null)));
     });
@@ -175,7 +176,7 @@ async function testVariant(variant: Variant, family: Family): Promise<void> {
         nat(`KUBE-EXT-${i}`, [to(`KUBE-SVC-${i}`)]),
       ]);
       const { counts } = await write({ content: [[nat('KUBE-MARK-MASQ', [])], ...groups] });
-      t.equal(counts.transactions, variant === 'nft' ? 2 : 1);
+      t.equal(counts.transactions > 1, variant === 'nft');
       t.equal(counts.messages, 901 + 1200 + 2 * counts.transactions);
       const listed = (await rules.read(family)).tables.get('nat')!;
       t.equal([...listed.values()].flat().length, 1200);
