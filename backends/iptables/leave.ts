@@ -1,7 +1,7 @@
 // Removes what the proxy has among iptables rules, ours and kube-proxy's alike: the jumps from built-in chains, word for
 // word, and the chains (I-57). Everything else stays, KUBE-FIREWALL included, which is the kubelet's too (I-7).
 import type { Family } from '../../native/ip.ts';
-import { FIREWALL_CHAIN, JUMPS } from './fixed-rules.ts';
+import { BUILTIN_CHAINS, FIREWALL_CHAIN, JUMPS } from './fixed-rules.ts';
 import { isOurChain } from './netlink-rules.ts';
 import type { RuleRefusal } from './netlink-writer.ts';
 import type { KernelRules, ListedRule } from './read.ts';
@@ -106,7 +106,7 @@ function departure(kernel: KernelRules, staying: ReadonlySet<string>): Leaving {
   const deleteChains: ChainPlace[] = [];
   for (const table of TABLES) {
     for (const [chain, listed] of kernel.tables.get(table) ?? new Map<string, readonly ListedRule[]>()) {
-      for (const { handle, rule } of listed) {
+      for (const { handle, rule } of BUILTIN_CHAINS[table].includes(chain) ? listed : []) {
         if (rule && jumps.has(`${table} ${chain} ${ruleKey(rule)}`)) deleteRules.push({ table, chain, handle, rule });
       }
       const ours = isOurChain(table, chain) && chain !== FIREWALL_CHAIN;
