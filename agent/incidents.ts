@@ -13,6 +13,10 @@ export class Incidents implements BackendEvents {
     this.#log = log;
   }
 
+  note(message: string): void {
+    this.#log.info(message);
+  }
+
   drift({ description, culprit, counts }: Parameters<BackendEvents['drift']>[0]): void {
     this.repairs.count++;
     this.repairs.last = { atMs: Date.now(), description, culprit };

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // `kubeplumb`, the agent: command line and configuration in, exit code out.
 import { readFileSync, writeFileSync } from 'node:fs';
+import { NO_EVENTS } from '../backends/backend.ts';
 import { createBackend } from './backend.ts';
 import { documentText } from './config/document-text.ts';
 import { loadConfig } from './config/load.ts';
@@ -39,7 +40,7 @@ async function cleanup(log: Log): Promise<number> {
   const removed: string[] = [];
   let code = 0;
   for (const mode of ['nftables', 'iptables'] as const) {
-    const backend = createBackend(mode, { drift() {}, condition() {}, error() {} });
+    const backend = createBackend(mode, NO_EVENTS);
     try {
       removed.push(...(await backend.cleanup()));
     } catch (err) {

@@ -1,5 +1,6 @@
 // Removes what another mode's proxy left on this node (P-5), once our own rules are complete: while both sets of rules
 // exist, either translates to valid endpoints, and connections go on.
+import { NO_EVENTS } from '../backends/backend.ts';
 import { createBackend } from './backend.ts';
 import type { ProxyMode } from './config/types.ts';
 import type { Log } from './log.ts';
@@ -18,7 +19,7 @@ const GRACE_MS = 100;
 export async function removePredecessors(mode: ProxyMode, log: Log): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, GRACE_MS));
   for (const other of OTHERS[mode]) {
-    const backend = createBackend(other, { drift() {}, condition() {}, error() {} });
+    const backend = createBackend(other, NO_EVENTS);
     try {
       const removed = await backend.cleanup();
       if (removed.length > 0) log.info('removed the rules of another mode', { mode: other, removed });

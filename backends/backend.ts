@@ -36,12 +36,17 @@ export interface Drift {
 }
 
 export interface BackendEvents {
+  /** Something an operator may want to know, for the log. */
+  note(message: string): void;
   drift(drift: Drift): void;
   /** A state an operator must know of, such as a second proxy at work; null when it has ended. */
   condition(name: string, message: string | null): void;
   /** A failure outside of any request. */
   error(message: string, error: unknown): void;
 }
+
+/** For work that is over before anything could be reported. */
+export const NO_EVENTS: BackendEvents = { note() {}, drift() {}, condition() {}, error() {} };
 
 export interface Backend {
   /** Is the kernel able? @throws Error with the reason when it is not. */

@@ -1,22 +1,24 @@
 // Measures the agent's own work in this process and network namespace: objects in memory → kernel done, and one
 // endpoint change → kernel acknowledged. Prints one JSON line. Run it by bench/main.ts, in a namespace of its own.
 //
-//   node bench/in-process.ts SERVICES ENDPOINTS CHANGES
+//   node bench/in-process.ts MODE SERVICES ENDPOINTS CHANGES
 import { createBackend } from '../agent/backend.ts';
 import { loadConfig } from '../agent/config/load.ts';
+import type { ProxyMode } from '../agent/config/types.ts';
 import { nodeAddresses } from '../agent/plan/node-addresses.ts';
 import { nodeSettings } from '../agent/plan/node-settings.ts';
 import { State } from '../agent/state/state.ts';
 import { Planner } from '../agent/sync/planner.ts';
-import type { SyncCounts } from '../backends/backend.ts';
+import { NO_EVENTS, type SyncCounts } from '../backends/backend.ts';
 import type { ApiObject } from '../test/support/api-store.ts';
 import { clusterObjects, makeNode, makeServiceCidr } from '../test/support/cluster.ts';
 import { median, percentile } from './statistics.ts';
 
-const [services = 1000, endpointsPerService = 5, changes = 300, repeat = 3] = process.argv.slice(2).map(Number);
-const WARM_UP = 30;
+const mode = process.argv[2] as ProxyMode;
+const [services = 1000, endpointsPerService = 5, changes = 300, repeat = 3] = process.argv.slice(3).map(Number);
+const WARM_UP = Math.ceil(changes / 10);
 
-const loaded = loadConfig({ argv: ['--proxy-mode=nftables', '--cluster-cidr=10.128.0.0/9'], readFile: () => '' });
+const loaded = loadConfig({ argv: [`--proxy-mode=${mode}`, '--cluster-cidr=10.128.0.0/9'], readFile: () => '' });
 if (loaded.action !== 'run') throw new Error('no configuration');
 const { config } = loaded;
 
@@ -43,7 +45,7 @@ const settings = nodeSettings({
 });
 
 const newBackend = () =>
-  createBackend('nftables', { drift() {}, condition() {}, error: (message, error) => console.error(message, error) });
+  createBackend(mode, { ...NO_EVENTS, error: (message, error) => console.error(message, error) });
 
 const coldSyncMs: number[] = [];
 let cold: SyncCounts | null = null;

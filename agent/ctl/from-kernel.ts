@@ -1,4 +1,6 @@
 // Rules as the kernel holds them now, whoever wrote them.
+
+import { NO_EVENTS } from '../../backends/backend.ts';
 import { dumpKernel } from '../../backends/nftables/kernel-dump.ts';
 import type { NodeSettings } from '../../backends/service-plan.ts';
 import { NftConnection } from '../../native/nftables/connection.ts';
@@ -18,7 +20,7 @@ function unreadable(err: unknown): CommandError {
 }
 
 async function iptablesRules(service?: string): Promise<string> {
-  const backend = createBackend('iptables', { drift() {}, condition() {}, error() {} });
+  const backend = createBackend('iptables', NO_EVENTS);
   try {
     return await backend.dumpKernel(service);
   } catch (err) {

@@ -28,6 +28,8 @@ export interface IptablesMachinery {
   readonly nfacct: readonly string[];
   /** Watches for foreign changes and calls `repair`; begins after the first sync. */
   readonly watch: { start(): void; stop(): void };
+  /** Removes what a proxy left elsewhere, once the rules are complete; null: there is nothing. */
+  readonly removeLeftovers: (() => Promise<void>) | null;
 }
 
 export interface IptablesOptions {
@@ -123,7 +125,7 @@ export class IptablesBackend implements Backend {
 
   start(settings: NodeSettings, plans: readonly ServicePlan[]): Promise<SyncResult> {
     return this.#exclusively(async () => {
-      const { watch } = await this.#open();
+      const { watch, removeLeftovers } = await this.#open();
       this.#options.prepare(settings);
       this.#settings = settings;
       const counts = noCounts();
@@ -144,6 +146,7 @@ export class IptablesBackend implements Backend {
         }
       }
       watch.start();
+      await removeLeftovers?.();
       return { counts, refused };
     });
   }

@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs';
 import type { Family } from '../../native/ip.ts';
 import { BUILT_IN_CHAINS } from './built-in.ts';
+import { CANARY } from './fixed-rules.ts';
 import { isOurChain } from './netlink-rules.ts';
 import type { RuleRefusal, WriteCounts, WriteResult } from './netlink-writer.ts';
 import { type SavedRule, SaveParser } from './parse-save.ts';

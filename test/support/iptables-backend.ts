@@ -34,6 +34,7 @@ export class TestBackend extends IptablesBackend {
     const open = async (callbacks: IptablesCallbacks): Promise<IptablesMachinery> => ({
       writer: rules,
       nfacct: [],
+      removeLeftovers: null,
       watch: watch ? watchRules(rules, callbacks) : { start() {}, stop() {} },
     });
     super({ events, open, prepare: () => {}, cleanup: async () => [] });

@@ -49,6 +49,8 @@ export class EventLog implements BackendEvents {
   readonly conditions = new Map<string, string | null>();
   readonly errors: string[] = [];
 
+  note(): void {}
+
   drift(drift: Drift): void {
     this.drifts.push(drift);
   }

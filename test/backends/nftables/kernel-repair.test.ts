@@ -154,6 +154,7 @@ if (await enterNamespace(t)) {
     const { promise, resolve } = Promise.withResolvers<void>();
     const second = new NftablesBackend({
       events: {
+        note() {},
         drift(drift) {
           watched.drift(drift);
           resolve();
