@@ -170,7 +170,11 @@ async function signsOfLegacy(options: DetectOptions): Promise<Signs> {
     }
     for (const table of tables) {
       const parser = new SaveParser();
-      const { status, stderr } = await run({ program, args: ['-t', table], line: (line) => parser.take(line) });
+      // What is in Kubernetes' chains does not matter, and may be long.
+      const line = (text: string): void => {
+        if (!text.startsWith('-A KUBE-')) parser.take(text);
+      };
+      const { status, stderr } = await run({ program, args: ['-t', table], line });
       if (status !== 0) throw new Error(`${program} -t ${table}: exit code ${status}: ${stderr}`);
       for (const [name, rules] of parser.tables().get(table)?.chains ?? []) {
         notes.chain(family, table, name);
