@@ -5,7 +5,7 @@ import type { ApiObject } from './api-store.ts';
 import { clusterObjects, mulberry32 } from './cluster.ts';
 import { type LoadResult, monotonicMs } from './host-calls.ts';
 import { rawService, rawSlice } from './kube-objects.ts';
-import type { RunningAgent } from './running-agent.ts';
+import type { AgentOptions, RunningAgent } from './running-agent.ts';
 import { CLIENT_IP, PODS, podIp, startTestNode, type TestNode } from './test-node.ts';
 
 export interface ChurnOptions {
@@ -17,8 +17,11 @@ export interface ChurnOptions {
   readonly changesPerSecond: number;
   readonly connectsPerSecond: number;
   readonly seed: number;
-  /** Program and first arguments of the agent. */
+  /** Of the agent: program and first arguments, mode, environment, more flags. */
   readonly command?: readonly string[];
+  readonly mode?: AgentOptions['mode'];
+  readonly env?: AgentOptions['env'];
+  readonly flags?: AgentOptions['flags'];
 }
 
 export interface ChurnReport {
@@ -223,7 +226,13 @@ export async function runChurn(options: ChurnOptions): Promise<ChurnReport> {
     const random = mulberry32(options.seed);
     const node = await startTestNode({ teardown: (fn) => cleanups.push(fn as () => unknown) }, { ports: [] });
     const others = new OthersChurn(node, options, random);
-    const agent = node.agent(options.command === undefined ? {} : { command: options.command });
+    const { command, mode, env, flags } = options;
+    const agent = node.agent({
+      ...(command && { command }),
+      ...(mode && { mode }),
+      ...(env && { env }),
+      ...(flags && { flags }),
+    });
     await agent.ready();
     const service = new ServiceUnderTest(node, agent, random);
     await service.create();

@@ -42,6 +42,10 @@ export interface AgentOptions {
   /** Folder for its socket; the same for one that follows another. One is made when it is not given. */
   readonly folder?: string;
   readonly flags?: readonly string[];
+  /** nftables unless given. */
+  readonly mode?: 'nftables' | 'iptables';
+  /** Environment beside that of the test. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Program and first arguments; the agent from its sources unless given. */
   readonly command?: readonly string[];
 }
@@ -63,12 +67,13 @@ export class RunningAgent {
   readonly #waiting = new Set<Waiting>();
 
   constructor(options: AgentOptions) {
-    const { net, server, manifests, folder = agentFolder(), flags = [], command = [process.execPath, MAIN] } = options;
+    const { net, server, manifests, folder = agentFolder(), flags = [], mode = 'nftables', env } = options;
+    const { command = [process.execPath, MAIN] } = options;
     this.#net = net;
     this.socket = join(folder, 'agent.sock');
     const argv = [
       ...command,
-      '--proxy-mode=nftables',
+      `--proxy-mode=${mode}`,
       `--cluster-cidr=${CLUSTER_CIDR}`,
       `--hostname-override=${NODE_NAME}`,
       '--healthz-bind-address=127.0.0.1:10256',
@@ -79,7 +84,7 @@ export class RunningAgent {
       ...(manifests === undefined ? [] : [`--manifests=${manifests}`]),
       ...flags,
     ];
-    this.child = net.spawn('node', argv, { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.child = net.spawn('node', argv, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...env } });
     const read = createInterface({ input: this.child.stderr! });
     read.on('line', (line) => this.#line(line));
     this.ended = new Promise((resolve) => {

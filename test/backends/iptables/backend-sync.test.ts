@@ -165,7 +165,8 @@ else if (await enterNamespace(t)) {
         t.same((await backend.configure(settings)).refused, []);
       }
       if (step % 5 !== 0) continue;
-      const targets = iptables('IPv4', ['-t', 'nat', '-S', 'KUBE-SERVICES']).match(/(?<= -j )KUBE-\w+/g) ?? [];
+      const targets: string[] =
+        iptables('IPv4', ['-t', 'nat', '-S', 'KUBE-SERVICES']).match(/(?<= -j )KUBE-\w+/g) ?? [];
       const first = targets.indexOf('KUBE-NODEPORTS');
       if (first >= 0 && targets.slice(first).some((target) => target !== 'KUBE-NODEPORTS')) {
         return t.fail(`step ${step}: ${targets.join()}`);
