@@ -1,36 +1,19 @@
-// The agent starts on a node with kube-proxy's iptables rules, and with one that still runs: what is right is not sent
-// again, and no connection fails. With KUBE_PROXY, the program is the real one, in both of its modes.
+// The agent starts on a node with iptables rules as kube-proxy wrote them: what is right is not sent again, and no
+// connection fails.
 import { readFileSync } from 'node:fs';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { endpointChain, serviceChains } from '../../backends/iptables/names.ts';
 import { createCounters } from '../../backends/iptables/nfacct.ts';
 import type { Variant } from '../../backends/iptables/run-tool.ts';
 import { FAMILIES, type Family } from '../../native/ip.ts';
-import type { ApiObject } from '../support/api-store.ts';
-import { clusterObjects } from '../support/cluster.ts';
-import { inVariant, NodeTools, pathOf, VARIANTS, variantMissing } from '../support/iptables-node.ts';
-import { rawService, rawSlice } from '../support/kube-objects.ts';
+import { inVariant, NodeTools, VARIANTS, variantMissing } from '../support/iptables-node.ts';
+import { rawSlice } from '../support/kube-objects.ts';
 import { namespacesMissing } from '../support/namespaces.ts';
-import { type AgentOptions, CLUSTER_CIDR, NODE_NAME, type RunningAgent } from '../support/running-agent.ts';
-import { podIp, startTestNode, type TestNode, until } from '../support/test-node.ts';
+import { CLUSTER_CIDR } from '../support/running-agent.ts';
+import { IP, NODE_PORT, outcome, startAgent, underLoad, web } from '../support/takeover.ts';
+import { podIp, startTestNode, type TestNode } from '../support/test-node.ts';
 
 const missing = await namespacesMissing();
-const { KUBE_PROXY } = process.env;
-const withoutProgram = KUBE_PROXY === undefined ? 'KUBE_PROXY names no kube-proxy' : false;
-
-const IP = '10.96.0.80';
-const NODE_PORT = 30080;
-const web: ApiObject[] = [
-  rawService('web', {
-    type: 'NodePort',
-    clusterIP: IP,
-    clusterIPs: [IP],
-    ports: [{ name: 'http', protocol: 'TCP', port: 80, nodePort: NODE_PORT }],
-  }),
-  rawSlice('web-1', 'web', [podIp(1), { addresses: [podIp(2)], nodeName: NODE_NAME }]),
-  rawService('empty', { clusterIP: '10.96.0.81', clusterIPs: ['10.96.0.81'] }),
-];
-
 /** What kube-proxy wrote besides the rules of Services; the counters as far as there are any here. */
 function withoutServices(family: Family, variant: Variant, counters: readonly string[]): string {
   const file = new URL(`../golden/iptables/default-${variant}-${family}.txt`, import.meta.url);
@@ -89,39 +72,6 @@ function together(fixed: string, { nat, filter }: { nat: string[]; filter: strin
   return out.join('\n');
 }
 
-/** Acts while a client, a pod and the node itself connect; checks that all of it worked. */
-async function underLoad<T>(t: Test, node: TestNode, act: () => Promise<T>): Promise<T> {
-  const targets = [
-    { proto: 'TCP', ip: IP, port: 80 },
-    { proto: 'TCP', ip: '172.18.0.2', port: NODE_PORT },
-  ] as const;
-  const hosts = ['client', 'pod-2', 'node'] as const;
-  const loads: number[] = [];
-  for (const name of hosts) {
-    const load = { targets: name === 'client' ? targets : targets.slice(0, 1), width: 64, perSecond: 150 };
-    loads.push((await node.net.host(name).call('startLoad', load)).load);
-  }
-  await pause(300);
-  const result = await act();
-  await pause(500);
-  for (const [i, name] of hosts.entries()) {
-    const { attempts, answered, results } = await node.net.host(name).call('stopLoad', { load: loads[i]! });
-    t.ok(attempts > 80, `${name}: ${attempts} connections`);
-    t.equal(answered, attempts, `${name}: no connection failed: ${JSON.stringify(results)}`);
-  }
-  return result;
-}
-
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const outcome = async (node: TestNode, ip: string, port = 80): Promise<string> =>
-  (await node.client.dial({ proto: 'TCP', ip, port, timeoutMs: 300 })).outcome;
-
-async function startAgent(node: TestNode, options: Partial<AgentOptions>): Promise<RunningAgent> {
-  const agent = node.agent(options);
-  await agent.ready();
-  return agent;
-}
-
 for (const variant of VARIANTS) {
   t.test(
     `rules as kube-proxy leaves them, iptables-${variant}`,
@@ -164,68 +114,4 @@ for (const variant of VARIANTS) {
 /** As kube-proxy does for node ports on loopback addresses. */
 function writeRouteLocalnet(node: TestNode): void {
   node.net.exec('node', ['sh', '-c', 'echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet']);
-}
-
-type Mode = 'iptables' | 'nftables';
-const CASES: readonly [proxy: Mode, agent: Mode, variant: Variant, running: boolean][] = [
-  ['iptables', 'iptables', 'nft', true],
-  ['iptables', 'iptables', 'legacy', true],
-  ['iptables', 'iptables', 'nft', false],
-  ['iptables', 'nftables', 'nft', false],
-  ['nftables', 'iptables', 'nft', false],
-];
-
-for (const [proxyMode, mode, variant, running] of CASES) {
-  const name = `a kube-proxy that ${running ? 'runs' : 'was killed'}, ${proxyMode} (${variant}), to ${mode}`;
-  t.test(name, { skip: missing ?? withoutProgram }, async (t) => {
-    const objects = [...web, ...clusterObjects({ services: 30, endpointsPerService: 3 })];
-    const node = await startTestNode(t, { objects });
-    const tools = new NodeTools(node.net, variant);
-    const proxy = node.net.spawn(
-      'node',
-      [
-        KUBE_PROXY!,
-        `--proxy-mode=${proxyMode}`,
-        `--master=${node.url}`,
-        '--kube-api-content-type=application/json',
-        `--hostname-override=${NODE_NAME}`,
-        `--cluster-cidr=${CLUSTER_CIDR}`,
-        '--conntrack-max-per-core=0',
-        '--conntrack-tcp-timeout-established=0',
-        '--conntrack-tcp-timeout-close-wait=0',
-        '--healthz-bind-address=127.0.0.1:10266',
-      ],
-      { stdio: 'ignore', env: { ...process.env, PATH: pathOf(variant) } },
-    );
-    const ended = new Promise((resolve) => proxy.once('exit', resolve));
-    const answers = async (ip: string, port: number): Promise<boolean> =>
-      (await outcome(node, ip, port)) === 'answered';
-    await until('kube-proxy serves', async () => (await answers(IP, 80)) && (await answers('172.18.0.2', NODE_PORT)));
-    if (!running) {
-      proxy.kill('SIGKILL');
-      await ended;
-    }
-    const options = mode === 'iptables' ? inVariant(variant) : {};
-    const agent = await underLoad(t, node, () => startAgent(node, options));
-    if (mode === proxyMode) {
-      t.match(agent.all('rules are in place')[0], { added: 0, deleted: 0, objects: 0 }, 'no rule is sent');
-    }
-    if (running) {
-      // Both apply the same change.
-      const { version } = node.server.store.put(rawSlice('web-1', 'web', [podIp(2), podIp(3)]));
-      await underLoad(t, node, () => agent.acknowledged(version));
-      proxy.kill('SIGKILL');
-      await ended;
-    }
-    if (mode !== proxyMode) {
-      await until('its rules are gone', () =>
-        proxyMode === 'nftables'
-          ? !node.nft('list', 'tables').includes('kube-proxy')
-          : !tools.saved('IPv4').join('\n').includes('KUBE-SERVICES'),
-      );
-    }
-    t.equal(await outcome(node, IP), 'answered');
-    t.equal(await outcome(node, '10.96.0.81'), 'refused');
-    t.match((await agent.status()).verdict, 'healthy');
-  });
 }

@@ -27,8 +27,12 @@ export function inVariant(variant: Variant): Required<Pick<AgentOptions, 'mode' 
 
 const PROGRAMS = ['iptables', 'iptables-save', 'iptables-restore'].flatMap((name) => [name, `ip6${name.slice(2)}`]);
 
+const paths = new Map<Variant, string>();
+
 /** A search path on which the plain names of the programs are those of a variant; it goes when this process ends. */
 export function pathOf(variant: Variant): string {
+  const known = paths.get(variant);
+  if (known !== undefined) return known;
   const folder = mkdtempSync(join(tmpdir(), 'kubeplumb-test-'));
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   const places = (process.env.PATH ?? '').split(delimiter);
@@ -38,7 +42,9 @@ export function pathOf(variant: Variant): string {
     if (found === undefined) throw new Error(`no program "${wanted}"`);
     symlinkSync(realpathSync(found), join(folder, name));
   }
-  return `${folder}${delimiter}${process.env.PATH}`;
+  const path = `${folder}${delimiter}${process.env.PATH}`;
+  paths.set(variant, path);
+  return path;
 }
 
 /** The tools of one variant on the node. */
