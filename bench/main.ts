@@ -58,6 +58,13 @@ interface InProcess {
   readonly longestStallMs: number;
 }
 
+/** What a command runs, behind `env` and its settings. */
+const programOf = (command: readonly string[]): string =>
+  command
+    .find((word) => word !== 'env' && !word.includes('='))
+    ?.split('/')
+    .at(-1) ?? 'other';
+
 await run(['scripts/build.mjs']);
 const runs: Run[] = [];
 for (const scale of scales) {
@@ -72,7 +79,7 @@ for (const scale of scales) {
       ...scale,
       mode: values.mode,
       command,
-      changes: 40,
+      changes: values.mode === 'nftables' ? 40 : 8,
       startLimitMs: 120_000,
       say: say('kubeplumb'),
     });
@@ -87,23 +94,22 @@ for (const scale of scales) {
   }
   if (values.command) {
     const command = values.command.split(/\s+/);
-    const say2 = say(command[0]!.split('/').at(-1)!);
+    const say2 = say(programOf(command));
     const outer = await measureProcess({
       ...scale,
       mode: values.mode,
       command,
-      changes: 5,
+      changes: 8,
       startLimitMs: 1_200_000,
       say: say2,
     });
-    const coldSyncMs = outer.syncSeconds === null ? null : outer.syncSeconds * 1000;
     runs.push({
-      program: command[0]!.split('/').at(-1)!,
+      program: programOf(command),
       mode: values.mode,
       ...scale,
       ...outer,
-      coldSyncMs,
-      changeP50Ms: null,
+      coldSyncMs: outer.fullSyncMs,
+      changeP50Ms: outer.partialSyncMs,
       changeP99Ms: null,
       elementsPerChange: null,
     });

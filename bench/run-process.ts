@@ -34,8 +34,9 @@ export interface ProcessResult {
   readonly rssMiB: number;
   /** Objects sent by a restart with nothing changed; null when the program does not tell. */
   readonly warmRestartObjects: number | null;
-  /** Time of a full sync in the kernel as the program's own metrics tell it; null without. */
-  readonly syncSeconds: number | null;
+  /** The first full sync, and the mean of the partial ones, as the program's own metrics tell; null without. */
+  readonly fullSyncMs: number | null;
+  readonly partialSyncMs: number | null;
   readonly connectRatio: number;
   readonly connectsFailed: number;
 }
@@ -107,12 +108,11 @@ class ProcessBench {
     let proxy = this.#startProxy();
     await this.#until('pod-b', this.#options.startLimitMs, proxy);
     const coldStartMs = monotonicMs() - began;
-    const syncSeconds = this.#syncSeconds();
-
     say('endpoint changes');
     const landed: number[] = [];
     for (let i = 0; i < changes; i++) landed.push(await this.#change(PODS[1 + ((i + 1) % 2)]!, proxy));
     const rssMiB = residentMiB(proxy.pid!);
+    const told = this.#toldByMetrics();
 
     say('connect rate');
     await this.#change(PODS[1]!, proxy);
@@ -135,7 +135,7 @@ class ProcessBench {
       landedP99Ms: percentile(landed, 99),
       rssMiB,
       warmRestartObjects,
-      syncSeconds,
+      ...told,
       connectRatio: rate.ratio,
       connectsFailed: rate.failed,
     };
@@ -223,7 +223,8 @@ class ProcessBench {
     await this.#put(sliceTo(pod));
     await this.#until(pod.name, 120_000, proxy);
     const took = monotonicMs() - began;
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    // Changes that come one after the other would wait for each other.
+    await new Promise((resolve) => setTimeout(resolve, this.#options.mode === 'nftables' ? 50 : 1500));
     return took;
   }
 
@@ -253,11 +254,18 @@ class ProcessBench {
     return null;
   }
 
-  #syncSeconds(): number | null {
+  #toldByMetrics(): Pick<ProcessResult, 'fullSyncMs' | 'partialSyncMs'> {
     const script = "fetch('http://127.0.0.1:10249/metrics').then(r=>r.text()).then(t=>console.log(t)).catch(()=>{})";
     const text = this.#net.tryExec('node', [process.execPath, '-e', script]).stdout;
-    const sum = /kubeproxy_sync_full_proxy_rules_duration_seconds_sum\{ip_family="IPv4"\} ([\d.e+]+)/.exec(text)?.[1];
-    return sum === undefined ? null : Number(sum);
+    const mean = (kind: string): number | null => {
+      const value = (what: string): number => {
+        const name = `kubeproxy_sync_${kind}_proxy_rules_duration_seconds_${what}`;
+        return Number(new RegExp(`^${name}\\{ip_family="IPv4"\\} (\\S+)`, 'm').exec(text)?.[1] ?? Number.NaN);
+      };
+      const ms = (value('sum') / value('count')) * 1000;
+      return Number.isFinite(ms) ? ms : null;
+    };
+    return { fullSyncMs: mean('full'), partialSyncMs: mean('partial') };
   }
 }
 

@@ -71,8 +71,11 @@ class RulesRefused extends Error {
 class ReadAgain extends Error {}
 
 const ATTEMPTS = 5;
-/** The kernel checks all rules of a table for each change: at most a fifth of its time, as long as changes do not wait long. */
-const REST_FACTOR = 4;
+/**
+ * The kernel checks all rules of a table for each change: at most a fifth of its time, or with legacy rules half of it,
+ * as long as changes do not wait long.
+ */
+const REST_FACTOR = { nft: 4, legacy: 1 };
 const LONGEST_REST_MS = 1000;
 
 export class IptablesBackend implements Backend {
@@ -254,7 +257,8 @@ export class IptablesBackend implements Backend {
         const again = changes.filter((c) => refused.some((r) => r.service === c.service && r.family === c.family));
         refused = await this.#syncAndIsolate(again, counts, true);
       }
-      this.restMs = Math.min(REST_FACTOR * (performance.now() - began), LONGEST_REST_MS);
+      const { variant } = (await this.#open()).writer;
+      this.restMs = Math.min(REST_FACTOR[variant] * (performance.now() - began), LONGEST_REST_MS);
       return { counts, refused };
     });
   }
