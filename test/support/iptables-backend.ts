@@ -1,49 +1,48 @@
 // The iptables backend in a test's own network namespace, with everything it commits kept for the test to look at.
 import { IptablesBackend, type IptablesCallbacks, type IptablesMachinery } from '../../backends/iptables/backend.ts';
 import { NetlinkRules } from '../../backends/iptables/netlink-rules.ts';
-import type { WriteResult } from '../../backends/iptables/netlink-writer.ts';
 import type { RuleChanges } from '../../backends/iptables/rule-changes.ts';
+import type { RuleWriter } from '../../backends/iptables/rule-writer.ts';
 import { watchRules } from '../../backends/iptables/rules-watch.ts';
-import { FAMILIES } from '../../native/ip.ts';
+import { FAMILIES, type Family } from '../../native/ip.ts';
 import { saved } from './iptables-tool.ts';
 import type { EventLog } from './own-namespace.ts';
 
-/** Rules over netlink; tells what was committed. */
-class RecordedRules extends NetlinkRules {
-  readonly commits: RuleChanges[][] = [];
-
-  override async commit(changes: readonly RuleChanges[], generation?: number): Promise<WriteResult> {
-    const result = await super.commit(changes, generation);
-    if (result.outcome === 'committed') this.commits.push([...changes]);
-    return result;
-  }
-}
-
 export interface TestBackendOptions {
   readonly events: EventLog;
+  /** Netlink with this limit unless given. */
+  readonly writer?: RuleWriter;
   readonly limitBytes?: number;
-  /** Foreign changes are looked for; else only `verify` finds them. */
+  /** Foreign changes are looked for; else only `verify` finds them. Over netlink only. */
   readonly watch?: boolean;
 }
 
 export class TestBackend extends IptablesBackend {
-  readonly #rules: RecordedRules;
+  readonly #commits: RuleChanges[][] = [];
 
-  constructor({ events, limitBytes, watch = false }: TestBackendOptions) {
-    const rules = new RecordedRules({ ...(limitBytes !== undefined && { limitBytes }) });
+  constructor(options: TestBackendOptions) {
+    const { events, limitBytes, watch = false } = options;
+    const netlink = new NetlinkRules({ ...(limitBytes !== undefined && { limitBytes }) });
+    const writer = options.writer ?? netlink;
+    if (writer !== netlink) netlink.close();
+    const commit = writer.commit.bind(writer);
+    writer.commit = async (changes, generation) => {
+      const result = await commit(changes, generation);
+      if (result.outcome === 'committed') this.#commits.push([...changes]);
+      return result;
+    };
     const open = async (callbacks: IptablesCallbacks): Promise<IptablesMachinery> => ({
-      writer: rules,
+      writer,
       nfacct: [],
+      watch: watch ? watchRules(netlink, callbacks) : { start() {}, stop() {} },
       removeLeftovers: null,
-      watch: watch ? watchRules(rules, callbacks) : { start() {}, stop() {} },
     });
     super({ events, open, prepare: () => {}, cleanup: async () => [] });
-    this.#rules = rules;
   }
 
   /** What was committed since it was asked last. */
   takeCommits(): RuleChanges[][] {
-    return this.#rules.commits.splice(0);
+    return this.#commits.splice(0);
   }
 }
 
@@ -61,8 +60,8 @@ export function touchedChains(commits: readonly (readonly RuleChanges[])[]): str
 }
 
 /** Lines of both families as the tools list them; the order of chains is left out. */
-export function listing(): string[] {
-  return FAMILIES.flatMap((family) => byChain(saved(family)));
+export function listing(lines: (family: Family) => readonly string[] = saved): string[] {
+  return FAMILIES.flatMap((family) => byChain(lines(family)));
 }
 
 /** The same of a text in the form of iptables-save. */
@@ -74,29 +73,28 @@ export function linesOf(text: string): string[] {
 
 const SHARED = /^-A KUBE-(SERVICES|NODEPORTS|EXTERNAL-SERVICES|PROXY-FIREWALL) /;
 
-/** Tables as they stand, chains by name, rules in the order of their chain; of shared chains the last rule stays last. */
+/** Tables and chains by name, rules in the order of their chain; of shared chains the last rule stays last. */
 function byChain(lines: readonly string[]): string[] {
-  const out: string[] = [];
-  let table: string[] = [];
+  const tables: string[][] = [];
   for (const line of lines) {
-    if (line !== 'COMMIT') {
-      table.push(line);
-      continue;
-    }
-    const [head = '', ...rest] = table;
-    const chains = rest.filter((text) => text.startsWith(':') && !text.endsWith(' ACCEPT'));
-    const rules = Map.groupBy(
-      rest.filter((text) => text.startsWith('-A ')),
-      (text) => text.split(' ')[1]!,
-    );
-    out.push(head, ...chains.sort());
-    for (const chain of [...rules.keys()].sort()) {
-      const list = rules.get(chain)!;
-      const last = list.findLastIndex((text) => text.includes('must be the last rule'));
-      if (last >= 0 && last !== list.length - 1) out.push(`${chain}: the jump to node ports is not the last rule`);
-      out.push(...(SHARED.test(list[0]!) ? list.sort() : list));
-    }
-    table = [];
+    if (line.startsWith('*')) tables.push([line]);
+    else if (line !== 'COMMIT') tables.at(-1)!.push(line);
+  }
+  return tables.sort(([a], [b]) => (a! < b! ? -1 : 1)).flatMap(tableLines);
+}
+
+function tableLines([head = '', ...lines]: readonly string[]): string[] {
+  const chains = lines.filter((text) => text.startsWith(':') && !text.endsWith(' ACCEPT'));
+  const rules = Map.groupBy(
+    lines.filter((text) => text.startsWith('-A ')),
+    (text) => text.split(' ')[1]!,
+  );
+  const out = [head, ...chains.sort()];
+  for (const chain of [...rules.keys()].sort()) {
+    const list = rules.get(chain)!;
+    const last = list.findLastIndex((text) => text.includes('must be the last rule'));
+    if (last >= 0 && last !== list.length - 1) out.push(`${chain}: the jump to node ports is not the last rule`);
+    out.push(...(SHARED.test(list[0]!) ? list.sort() : list));
   }
   return out;
 }
