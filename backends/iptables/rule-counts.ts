@@ -1,6 +1,6 @@
 // What changes of rules amount to, in numbers and in words.
 import type { SyncCounts } from '../backend.ts';
-import type { RuleChanges } from './rule-changes.ts';
+import type { ChainPlace, RuleChanges } from './rule-changes.ts';
 
 const contents = ({ content = [] }: RuleChanges) => content.flat();
 
@@ -18,17 +18,22 @@ export function countChanges(changes: RuleChanges, counts: SyncCounts): void {
   counts.objects += tables.length + chains.length + deleteChains.length;
 }
 
-/** For the log: what was missing, changed or too much. */
+/** For the log: what was missing, changed or too much. What a missing table takes with it is not told one by one. */
 export function describeChanges(changes: RuleChanges): string {
   const MOST = 8;
-  const { family, tables = [], insert = [], jumps = [], deleteRules = [], deleteChains = [] } = changes;
+  const { family, tables = [], deleteRules = [], deleteChains = [] } = changes;
+  const isTold = ({ table }: ChainPlace): boolean => !tables.includes(table);
+  const jumps = (changes.jumps ?? []).filter(isTold);
+  const insert = (changes.insert ?? []).filter(isTold);
   const parts = [
     ...tables.map((table) => `table ${table} missing`),
     ...jumps.map(({ table, chain, rule }) => {
       const to = rule.target?.target === 'jump' ? rule.target.chain : '';
       return `jump from ${table} ${chain} to ${to} missing`;
     }),
-    ...contents(changes).map(({ table, chain, exists }) => `${table} ${chain} ${exists ? 'changed' : 'missing'}`),
+    ...contents(changes)
+      .filter(isTold)
+      .map(({ table, chain, exists }) => `${table} ${chain} ${exists ? 'changed' : 'missing'}`),
     ...(insert.length > 0 ? [`${insert.length} rules missing`] : []),
     ...(deleteRules.length > 0 ? [`${deleteRules.length} rules not ours`] : []),
     ...deleteChains.map(({ table, chain }) => `${table} ${chain} not wanted`),
