@@ -55,8 +55,17 @@ t.test('a Service with everything', async (t) => {
     namespace: 'shop',
     name: 'web',
     family: 'IPv4',
+    healthCheckNodePort: 0,
     ports: [
-      { ...common, portName: 'http', frontends: ips(80), cluster: [local, remote], local: [local], hasEndpoints: true },
+      {
+        ...common,
+        portName: 'http',
+        frontends: ips(80),
+        cluster: [local, remote],
+        local: [local],
+        hasEndpoints: true,
+        endpointCount: 2,
+      },
       {
         ...common,
         portName: 'https',
@@ -64,6 +73,7 @@ t.test('a Service with everything', async (t) => {
         cluster: [],
         local: [],
         hasEndpoints: false,
+        endpointCount: 0,
       },
     ],
   });
