@@ -44,30 +44,26 @@ class RuleBook {
     this.#node = node;
   }
 
+  /** An address lies in a CIDR, or with `negate` outside. */
+  #inCidr(which: 'saddr' | 'daddr', text: string, negate = false): Rule {
+    const v = this.#v;
+    const cidr = parseCidr(text)!;
+    const len = addressLength(v.family);
+    const whole = cidr.prefix === len * 8;
+    const mask = maskBytes(v.family, cidr.prefix);
+    const masking: Piece = whole
+      ? []
+      : [{ name: 'bitwise', sreg: reg(0), dreg: reg(0), len, mask, xor: '\0'.repeat(len) }];
+    return {
+      text: `${v.ip} ${which} ${negate ? '!= ' : ''}${whole ? cidr.base : cidr.text}`,
+      expressions: [...v.address(which, 0), ...masking, cmp(negate ? CMP.ne : CMP.eq, 0, ipBytes(cidr.base)!)],
+    };
+  }
+
   #detect(detector: DetectLocal, negate: boolean): Rule {
     const op = negate ? CMP.ne : CMP.eq;
     const not = negate ? '!= ' : '';
-    if (detector.by === 'cidr') {
-      const cidr = parseCidr(detector.cidr)!;
-      const len = addressLength(this.#v.family);
-      const whole = cidr.prefix === len * 8;
-      const masking: Piece = whole
-        ? []
-        : [
-            {
-              name: 'bitwise',
-              sreg: reg(0),
-              dreg: reg(0),
-              len,
-              mask: maskBytes(cidr.family, cidr.prefix),
-              xor: '\0'.repeat(len),
-            },
-          ];
-      return {
-        text: `${this.#v.ip} saddr ${not}${whole ? cidr.base : cidr.text}`,
-        expressions: [...this.#v.address('saddr', 0), ...masking, cmp(op, 0, ipBytes(cidr.base)!)],
-      };
-    }
+    if (detector.by === 'cidr') return this.#inCidr('saddr', detector.cidr, negate);
     const exact = detector.by === 'interface';
     const name = exact ? detector.name : detector.prefix;
     return {
@@ -258,27 +254,9 @@ class RuleBook {
   }
 
   #serviceCidrsCheck(): Rule[] {
-    const v = this.#v;
-    return this.#settings.serviceCidrs.map((text) => {
-      const cidr = parseCidr(text)!;
-      const len = addressLength(v.family);
-      const whole = cidr.prefix === len * 8;
-      const masking: Piece = whole
-        ? []
-        : [
-            {
-              name: 'bitwise',
-              sreg: reg(0),
-              dreg: reg(0),
-              len,
-              mask: maskBytes(v.family, cidr.prefix),
-              xor: '\0'.repeat(len),
-            },
-          ];
-      return {
-        text: `${v.ip} daddr ${whole ? cidr.base : cidr.text} drop`,
-        expressions: [...v.address('daddr', 0), ...masking, cmp(CMP.eq, 0, ipBytes(cidr.base)!), drop],
-      };
+    return this.#settings.serviceCidrs.map((cidr) => {
+      const inside = this.#inCidr('daddr', cidr);
+      return { text: `${inside.text} drop`, expressions: [...inside.expressions, drop] };
     });
   }
 
