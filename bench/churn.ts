@@ -12,6 +12,7 @@ const { values } = parseArgs({
     services: { type: 'string', default: '10000' },
     changes: { type: 'string', default: '200' },
     connects: { type: 'string', default: '500' },
+    mode: { type: 'string', default: 'nftables' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
   },
 });
@@ -26,6 +27,7 @@ const report = await runChurn({
   changesPerSecond: Number(values.changes),
   connectsPerSecond: Number(values.connects),
   seed: Number(values.seed),
+  mode: values.mode,
 });
 process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
 process.exitCode = Object.keys(report.failed).length + report.late.length === 0 ? 0 : 1;

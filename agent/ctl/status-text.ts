@@ -63,7 +63,7 @@ function podsText(by: DetectLocal | null): string {
   }
 }
 
-function syncRows({ sync, nowMs, health, repairs }: Status): string[][] {
+function syncRows({ mode, sync, nowMs, health, repairs }: Status): string[][] {
   if (sync === null) return [['first', 'not yet']];
   const { counts } = sync;
   const rows = [
@@ -75,7 +75,7 @@ function syncRows({ sync, nowMs, health, repairs }: Status): string[][] {
     ['done', `${count(sync.syncs)}, failed ${count(sync.failures)}`],
     [
       'sent',
-      `${count(counts.added)} elements added, ${count(counts.deleted)} deleted, ${counted(counts.objects, 'other object')}, ` +
+      `${count(counts.added)} ${mode === 'nftables' ? 'elements' : 'rules'} added, ${count(counts.deleted)} deleted, ${counted(counts.objects, 'other object')}, ` +
         `${counted(counts.transactions, 'transaction')}, ${size(counts.bytes)}`,
     ],
   ];
