@@ -17,6 +17,8 @@ const { values } = parseArgs({
   },
 });
 
+const { mode } = values;
+if (mode !== 'nftables' && mode !== 'iptables') throw new Error(`--mode ${mode}: there are nftables and iptables`);
 const missing = await namespacesMissing();
 if (missing !== null) throw new Error(missing);
 process.stderr.write(`seed ${values.seed}\n`);
@@ -27,7 +29,7 @@ const report = await runChurn({
   changesPerSecond: Number(values.changes),
   connectsPerSecond: Number(values.connects),
   seed: Number(values.seed),
-  mode: values.mode,
+  mode,
 });
 process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
 process.exitCode = Object.keys(report.failed).length + report.late.length === 0 ? 0 : 1;
