@@ -54,6 +54,8 @@ async function leaveVariant(variant: Variant, events: BackendEvents): Promise<vo
     const { removed, problems } = await leave(writer, FAMILIES);
     if (removed.length > 0) events.note(`removed the rules of a proxy from iptables-${variant}: ${removed.join('; ')}`);
     for (const problem of problems) events.error('cannot remove rules of a proxy', new Error(problem));
+  } catch (error) {
+    events.error(`cannot remove rules of a proxy from iptables-${variant}`, error);
   } finally {
     writer.close();
   }
