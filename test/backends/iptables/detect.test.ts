@@ -20,6 +20,9 @@ const nothing: Signs = { hints: [], services: false, foreign: false, used: false
 const signs = (fields: Partial<Signs>): Signs => ({ ...nothing, used: true, ...fields });
 const hint = signs({ hints: ['IPv4 KUBE-KUBELET-CANARY'] });
 
+// First of all: an ordinary user's run begins anew in a user namespace.
+const inNamespace = await enterNamespace(t);
+
 t.test('decision', async (t) => {
   const cases: [name: string, nft: Signs, legacy: Signs, expected: Partial<Detection>][] = [
     ['an empty host', nothing, nothing, { variant: 'nft', reason: 'the default', mix: null, leftovers: false }],
@@ -92,7 +95,7 @@ t.test('a kernel without nf_tables', async (t) => {
   await t.rejects(detectVariant({ ...options, nft: failing(1) }), /EPERM/);
 });
 
-if (await enterNamespace(t)) {
+if (inNamespace) {
   const nft = new NftConnection();
   t.teardown(() => nft.close());
   const tools = {

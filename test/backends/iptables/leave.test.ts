@@ -119,6 +119,9 @@ COMMIT
   });
 }
 
+// First of all: an ordinary user's run begins anew in a user namespace.
+const inNamespace = await enterNamespace(t);
+
 t.test('one family fails', async (t) => {
   const broken: RuleWriter = {
     variant: 'legacy',
@@ -145,7 +148,7 @@ t.test('one family fails', async (t) => {
   });
 });
 
-if (await enterNamespace(t)) {
+if (inNamespace) {
   testWriter('netlink', 'nft', () => new NetlinkRules());
   testWriter('iptables-nft', 'nft', () => toolRules('nft'));
   testWriter('iptables-legacy', 'legacy', () => toolRules('legacy'));

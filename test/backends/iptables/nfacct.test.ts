@@ -31,6 +31,9 @@ function refusing(errno: number): AcctSocket & { closed: boolean } {
   return socket;
 }
 
+// First of all: an ordinary user's run begins anew in a user namespace.
+const inNamespace = await enterNamespace(t);
+
 t.test('answers of the kernel', async (t) => {
   for (const [errno, names] of [
     [0, COUNTERS],
@@ -46,7 +49,7 @@ t.test('answers of the kernel', async (t) => {
   t.strictSame(createCounters(silent), [], 'no answer');
 });
 
-if (await enterNamespace(t)) {
+if (inNamespace) {
   const names = createCounters();
   const tool = new TestTool('nft', 'IPv4');
   const skip = names.length === 0 ? 'the kernel has no accounting' : tool.missing;
