@@ -21,11 +21,6 @@ export function decodeFile(text: string, path: string): DecodedFile {
   return decode(value, path, warnings);
 }
 
-/** The same from an object already parsed. */
-export function decodeObject(value: Record<string, unknown>, path: string): DecodedFile {
-  return decode(value, path, []);
-}
-
 function decode(value: Record<string, unknown>, path: string, warnings: string[]): DecodedFile {
   const { kind, apiVersion, ...fields } = value;
   if (kind !== KIND || apiVersion !== API_VERSION) {

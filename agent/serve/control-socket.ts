@@ -3,7 +3,7 @@ import { chmodSync, lstatSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
-import { Breather } from '../../backends/breather.ts';
+import { Breather } from '../../native/breather.ts';
 import type { Log } from '../log.ts';
 
 import { close } from './listen.ts';

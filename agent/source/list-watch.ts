@@ -4,7 +4,7 @@
 // The first choice is the streaming list (a watch that begins with all objects), as kube-proxy does it: the server
 // serves it from its cache, and each object is parsed and handed over as it arrives. A server that refuses it, or does
 // not mark the end of the objects, is asked for a list by pages instead.
-import { Breather } from '../../backends/breather.ts';
+import { Breather } from '../../native/breather.ts';
 import { describeError, type Log, onceEvery } from '../log.ts';
 import { BackOff } from './back-off.ts';
 import { ByteLines } from './byte-lines.ts';

@@ -1,6 +1,7 @@
 // Plans of Services from the state of objects: of those that changed, or of all at start.
-import { Breather } from '../../backends/breather.ts';
+
 import type { PlanChange, ServicePlan } from '../../backends/service-plan.ts';
+import { Breather } from '../../native/breather.ts';
 import type { Family } from '../../native/ip.ts';
 import type { NodeAddresses } from '../plan/node-addresses.ts';
 import { planService } from '../plan/plan-service.ts';

@@ -1,5 +1,7 @@
 // The iptables backend: kube-proxy's chains and rules, with only what changes sent to the kernel. docs/iptables.md tells
 // the layout; this file decides what is committed when, one after another.
+
+import { Breather } from '../../native/breather.ts';
 import { FAMILIES, type Family } from '../../native/ip.ts';
 import {
   type Backend,
@@ -10,7 +12,6 @@ import {
   type SyncCounts,
   type SyncResult,
 } from '../backend.ts';
-import { Breather } from '../breather.ts';
 import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
 import { kernelText, saveTextOf } from './dump-text.ts';
 import { FamilyRules, type Prepared } from './family-rules.ts';

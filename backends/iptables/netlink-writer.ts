@@ -1,10 +1,11 @@
 // Writes changes of rules over nf_tables netlink: all tables and families in one transaction if it is not too large,
 // otherwise in several of which each leaves the rules consistent. A refusal names the chain and the rule.
+
+import { Breather } from '../../native/breather.ts';
 import type { Family } from '../../native/ip.ts';
 import { NetlinkSocket } from '../../native/netlink/socket.ts';
 import type { Batch } from '../../native/nftables/batch.ts';
 import { InterruptedDump, type NftConnection, type Refusal } from '../../native/nftables/connection.ts';
-import { Breather } from '../breather.ts';
 import { BUILT_IN_CHAINS } from './built-in.ts';
 import { compatProtocol, encodeRule } from './encode.ts';
 import { type ListedRule, readChain } from './read.ts';

@@ -1,8 +1,9 @@
 // Reads the rules of our chains and of the built-in chains out of the kernel, chain by chain: a dump of a whole table
 // takes quadratic time. Only chains of interest are read, however many others a firewall has beside them.
+
+import { Breather } from '../../native/breather.ts';
 import type { Family } from '../../native/ip.ts';
 import { InterruptedDump, type NftConnection } from '../../native/nftables/connection.ts';
-import { Breather } from '../breather.ts';
 import { BUILT_IN_CHAINS } from './built-in.ts';
 import { decodeRule } from './decode.ts';
 import { type Rule, TABLES, type Table } from './rule.ts';

@@ -4,8 +4,8 @@ import { spawn } from 'node:child_process';
 import { delimiter } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { Breather } from '../../native/breather.ts';
 import type { Family } from '../../native/ip.ts';
-import { Breather } from '../breather.ts';
 
 export type Variant = 'nft' | 'legacy';
 

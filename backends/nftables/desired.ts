@@ -1,7 +1,8 @@
 // The whole table of a family as it shall be: fixed chains, action chains, and all elements.
+
+import { Breather } from '../../native/breather.ts';
 import { ipBytes } from '../../native/ip.ts';
 import type { Element } from '../../native/nftables/batch.ts';
-import { Breather } from '../breather.ts';
 import type { NodeSettings } from '../service-plan.ts';
 import { actionChain } from './action-chains.ts';
 import type { Action } from './actions.ts';

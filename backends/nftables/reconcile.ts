@@ -1,7 +1,8 @@
 // Start and repair: the kernel is read, compared with what it shall hold, and sent the difference.
+
+import { Breather } from '../../native/breather.ts';
 import { FAMILIES } from '../../native/ip.ts';
 import { type Drift, noCounts, type SyncCounts } from '../backend.ts';
-import { Breather } from '../breather.ts';
 import type { ServicePlan } from '../service-plan.ts';
 import { addMissing, type Elements } from './changes.ts';
 import { operationBytes } from './chunks.ts';

@@ -3,7 +3,6 @@
 // Both in host order (little endian on every platform Node's packages exist for), padded to 4 bytes.
 
 export const NLM_F_REQUEST = 0x1;
-export const NLM_F_MULTI = 0x2;
 export const NLM_F_ACK = 0x4;
 export const NLM_F_ECHO = 0x8;
 export const NLM_F_DUMP_INTR = 0x10;

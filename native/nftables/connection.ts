@@ -1,4 +1,5 @@
 // Talks to nf_tables: commits batches, reads tables, chains, rules, sets and elements back.
+import { Breather } from '../breather.ts';
 import { FAMILIES, type Family } from '../ip.ts';
 import { type Acknowledgement, decodeAcknowledgement, errnoName, NetlinkError } from '../netlink/error.ts';
 import {
@@ -20,8 +21,6 @@ import { type Expression, readExpressions } from './expression.ts';
 const MiB = 1 << 20;
 /** Batches above this size are written from a thread of the pool, so that the event loop stays free. */
 const ASYNC_BYTES = MiB;
-/** Long reads give the event loop a turn this often. */
-const TURN_MS = 10;
 const NEW_RULE = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG.newRule;
 const RULE_HANDLE = 3;
 
@@ -329,12 +328,10 @@ export class NftConnection {
 
   /** Sends the finished request; gives the event loop a turn now and then. */
   async #dumpInTurns(name: string, seq: number, visit: (message: Message) => void): Promise<boolean> {
-    let since = performance.now();
+    const breather = new Breather();
     for (const end of this.socket.dumpInParts(name, this.#request.bytes(), seq, visit)) {
       if (end !== null) return end;
-      if (performance.now() - since < TURN_MS) continue;
-      await new Promise<void>((resolve) => setImmediate(resolve));
-      since = performance.now();
+      if (breather.due) await breather.rest();
     }
     return false;
   }

@@ -59,7 +59,6 @@ export const FIB_RESULT_ADDRTYPE = 3;
 export const FIB_FLAG = { saddr: 1, daddr: 2 } as const;
 /** RTN_LOCAL of include/uapi/linux/rtnetlink.h: what fib answers for an address of this host. */
 export const RTN_LOCAL = 2;
-export const NAT_DNAT = 1;
 export const NAT_RANGE = { mapIps: 1, protoSpecified: 2, protoRandomFully: 16 } as const;
 export const REJECT_ICMP_UNREACH = 0;
 
