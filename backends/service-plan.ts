@@ -44,6 +44,8 @@ export interface ServicePortPlan {
   readonly hasEndpoints: boolean;
   /** All endpoints of the ServicePort, usable or not (I-31). */
   readonly endpointCount: number;
+  /** Those on this node, usable or not (V-25). */
+  readonly onNode: readonly Endpoint[];
   /** Internal (cluster IP) traffic uses the local set only (E-23). */
   readonly internalLocal: boolean;
   /** External traffic from outside uses the local set only (E-24). */
@@ -91,6 +93,8 @@ export interface FamilySettings {
   readonly nodePortAddresses: 'all' | readonly string[];
   /** iptables mode, IPv4: node ports answer on loopback addresses too (S-54). */
   readonly localhostNodePorts: boolean;
+  /** ipvs mode: canonical addresses of the node's own interfaces, loopback and link-local ones left out (V-8). */
+  readonly hostAddresses: readonly string[];
   /** Canonical ServiceCIDRs (S-77). */
   readonly serviceCidrs: readonly string[];
 }

@@ -2,7 +2,7 @@
 import type { DetectLocal, FamilySettings, NodeSettings } from '../../backends/service-plan.ts';
 import { type Family, parseCidr } from '../../native/ip.ts';
 import type { Config } from '../config/types.ts';
-import { nodePortAddresses } from './nodeport-addresses.ts';
+import { hostAddresses, type InterfaceAddresses, nodePortAddresses } from './nodeport-addresses.ts';
 
 export interface NodeSettingsOptions {
   readonly config: Config;
@@ -11,7 +11,7 @@ export interface NodeSettingsOptions {
   readonly podCidrs: readonly string[];
   /** Node-port CIDRs, `primary` resolved (S-51). */
   readonly nodePortCidrs: readonly string[];
-  readonly interfaces: readonly { readonly name: string; readonly addresses: readonly string[] }[];
+  readonly interfaces: readonly InterfaceAddresses[];
   readonly serviceCidrs: (family: Family) => readonly string[];
   /** nf_conntrack_tcp_be_liberal was on at the start (S-78). */
   readonly conntrackBeLiberal: boolean;
@@ -29,6 +29,7 @@ export function nodeSettings(options: NodeSettingsOptions): NodeSettings {
       detectLocal: detectLocal(options, family),
       nodePortAddresses: localhostNodePorts ? (own.addresses ?? 'all') : own.served,
       localhostNodePorts,
+      hostAddresses: mode === 'ipvs' ? hostAddresses(family, options.interfaces) : [],
       serviceCidrs: options.serviceCidrs(family),
     };
   }

@@ -43,6 +43,7 @@ export function planService(options: PlanOptions): ServicePlan | null {
       local: sets.local,
       hasEndpoints: sets.hasEndpoints,
       endpointCount: endpoints.length,
+      onNode: endpoints.filter((endpoint) => endpoint.local),
       internalLocal: port.internalLocal,
       externalLocal: port.externalLocal,
       affinitySeconds: port.affinitySeconds,

@@ -2,6 +2,7 @@
 import { cidrRange, type Family, ipBytes, parseCidr } from '../../native/ip.ts';
 import type { Element } from '../../native/nftables/batch.ts';
 import { u32Host } from '../../native/nftables/constants.ts';
+import { addressLength, indexBytes, portBytes, protocolBytes } from '../nft-table/fields.ts';
 import {
   type Endpoint,
   type Frontend,
@@ -17,7 +18,6 @@ import {
   NODEPORT_LOCAL_WORD,
   type Prefix,
 } from './actions.ts';
-import { addressLength, indexBytes, portBytes, protocolBytes } from './fields.ts';
 import type { SetName } from './schema.ts';
 
 /** Session affinity of a ServicePort: its number and those of its endpoints (by endpoint bytes). */

@@ -2,9 +2,9 @@
 import { type Family, ipBytes, maskBytes, parseCidr } from '../../native/ip.ts';
 import { CMP, CT, META, NAT_RANGE, REJECT_ICMP_UNREACH, reg, u32Host } from '../../native/nftables/constants.ts';
 import type { Expression } from '../../native/nftables/expression.ts';
+import { addressLength } from '../nft-table/fields.ts';
 import type { DetectLocal, FamilySettings, NodeSettings } from '../service-plan.ts';
 import { EXTERNAL_LOCAL, NODEPORT_LOCAL } from './actions.ts';
-import { addressLength } from './fields.ts';
 import {
   ALL_ONES,
   cmp,

@@ -41,6 +41,7 @@ async function probeFamily(nft: NftConnection, family: Family): Promise<void> {
         detectLocal: { by: 'interfacePrefix', prefix: 'p' },
         nodePortAddresses: 'all',
         localhostNodePorts: false,
+        hostAddresses: [],
         serviceCidrs: [],
       },
     },

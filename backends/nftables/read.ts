@@ -4,9 +4,9 @@ import type { Element } from '../../native/nftables/batch.ts';
 import { InterruptedDump, type KernelSet, type NftConnection } from '../../native/nftables/connection.ts';
 import { SET_FLAG, u32FromHost } from '../../native/nftables/constants.ts';
 import type { Expression } from '../../native/nftables/expression.ts';
+import { indexBytes } from '../nft-table/fields.ts';
 import { parseChainName, wordCount } from './actions.ts';
 import type { Elements } from './changes.ts';
-import { indexBytes } from './fields.ts';
 import { SET_NAMES, SETS, type SetName, TABLE, TABLE_USERDATA } from './schema.ts';
 
 export interface KernelTable {

@@ -15,8 +15,8 @@ import {
   VERDICT,
 } from '../../native/nftables/constants.ts';
 import type { Expression } from '../../native/nftables/expression.ts';
+import { addressLength } from '../nft-table/fields.ts';
 import type { NodeSettings } from '../service-plan.ts';
-import { addressLength } from './fields.ts';
 import type { SetName } from './schema.ts';
 
 export interface Rule {

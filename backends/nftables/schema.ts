@@ -3,7 +3,7 @@
 import type { Family } from '../../native/ip.ts';
 import type { BaseChain, SetDeclaration } from '../../native/nftables/batch.ts';
 import { SET_FLAG, TYPE_VERDICT } from '../../native/nftables/constants.ts';
-import { concatType, type Field, fieldLength, setUserdata } from './fields.ts';
+import { concatType, type Field, fieldLength, setUserdata } from '../nft-table/fields.ts';
 
 export const TABLE = 'kubeplumb';
 /** Comment of the table; an incompatible layout gets another table name, so this never changes. */

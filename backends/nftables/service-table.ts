@@ -3,6 +3,7 @@
 import type { Family } from '../../native/ip.ts';
 import type { Element } from '../../native/nftables/batch.ts';
 import { u32FromHost, u32Host } from '../../native/nftables/constants.ts';
+import { indexBytes } from '../nft-table/fields.ts';
 import type { PlanChange, ServicePlan, ServicePortPlan } from '../service-plan.ts';
 import {
   type Action,
@@ -27,7 +28,6 @@ import {
   type ServiceState,
   wantedEndpoints,
 } from './elements.ts';
-import { indexBytes } from './fields.ts';
 import type { SetName } from './schema.ts';
 import { assignSlots, NumberPool } from './slots.ts';
 

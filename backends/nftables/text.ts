@@ -2,9 +2,9 @@
 import { cidrRange, type Family, ipText, parseCidr } from '../../native/ip.ts';
 import type { BaseChain, Element } from '../../native/nftables/batch.ts';
 import type { Expression } from '../../native/nftables/expression.ts';
+import { addressLength, fieldsText } from '../nft-table/fields.ts';
 import type { Elements } from './changes.ts';
 import { expressionText } from './expression-text.ts';
-import { addressLength, fieldsText } from './fields.ts';
 import type { KernelTable } from './read.ts';
 import type { Rule } from './rule-parts.ts';
 import {

@@ -28,7 +28,15 @@ function explained({ spec, status, endpoints, detectLocal = PODS, masqueradeAll 
     masqueradeAll,
     masqueradeBit: 14,
     dropInvalid: true,
-    families: { IPv4: { detectLocal, nodePortAddresses: ['192.0.2.11'], localhostNodePorts: false, serviceCidrs: [] } },
+    families: {
+      IPv4: {
+        detectLocal,
+        nodePortAddresses: ['192.0.2.11'],
+        localhostNodePorts: false,
+        hostAddresses: [],
+        serviceCidrs: [],
+      },
+    },
   };
   const addresses = { primaryFamily: 'IPv4', IPv4: '192.0.2.11', IPv6: '::1' } as const;
   const explainer = new Explainer({ state, families: ['IPv4'], addresses, settings, refused: [] });

@@ -65,6 +65,7 @@ t.test('a Service with everything', async (t) => {
         local: [local],
         hasEndpoints: true,
         endpointCount: 2,
+        onNode: [local],
       },
       {
         ...common,
@@ -74,6 +75,7 @@ t.test('a Service with everything', async (t) => {
         local: [],
         hasEndpoints: false,
         endpointCount: 0,
+        onNode: [],
       },
     ],
   });

@@ -1,5 +1,6 @@
 // Bytes that must not change: what nft needs to print a set, a whole message, words.
 import t from 'tap';
+import { fieldsText, indexBytes, portBytes, protocolBytes, wordText } from '../../../backends/nft-table/fields.ts';
 import {
   ActionWords,
   chainName,
@@ -10,7 +11,6 @@ import {
   wordKind,
 } from '../../../backends/nftables/actions.ts';
 import { affinityWord } from '../../../backends/nftables/elements.ts';
-import { fieldsText, indexBytes, portBytes, protocolBytes, wordText } from '../../../backends/nftables/fields.ts';
 import { SETS, type SetName, TABLE, TABLE_USERDATA } from '../../../backends/nftables/schema.ts';
 import { type Family, ipBytes } from '../../../native/ip.ts';
 import { MessageWriter } from '../../../native/netlink/message.ts';

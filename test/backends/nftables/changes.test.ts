@@ -1,7 +1,7 @@
 // What is no longer needed and what is needed, folded to the fewest operations.
 import t from 'tap';
+import { indexBytes, portBytes, protocolBytes } from '../../../backends/nft-table/fields.ts';
 import { diffSet, ElementChanges, type Elements, ReferenceCounts } from '../../../backends/nftables/changes.ts';
-import { indexBytes, portBytes, protocolBytes } from '../../../backends/nftables/fields.ts';
 import type { SetName } from '../../../backends/nftables/schema.ts';
 import { ipBytes } from '../../../native/ip.ts';
 import type { Element } from '../../../native/nftables/batch.ts';
