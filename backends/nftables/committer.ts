@@ -5,9 +5,9 @@ import { NetlinkSocket } from '../../native/netlink/socket.ts';
 import type { Batch } from '../../native/nftables/batch.ts';
 import type { NftConnection, Refusal } from '../../native/nftables/connection.ts';
 import type { SyncCounts } from '../backend.ts';
+import { frontendKeyLength } from '../nft-table/keys.ts';
 import type { Operations } from './changes.ts';
 import { chunks, operationBytes } from './chunks.ts';
-import { frontendKeyLength } from './elements.ts';
 import { TABLE } from './schema.ts';
 import { writeElementsInTurns } from './table-plan.ts';
 

@@ -1,15 +1,10 @@
 // From the plan of a ServicePort and the numbers given to its endpoints to the elements it needs in the kernel. Pure.
-import { cidrRange, type Family, ipBytes, parseCidr } from '../../native/ip.ts';
+import { type Family, ipBytes } from '../../native/ip.ts';
 import type { Element } from '../../native/nftables/batch.ts';
 import { u32Host } from '../../native/nftables/constants.ts';
-import { addressLength, indexBytes, portBytes, protocolBytes } from '../nft-table/fields.ts';
-import {
-  type Endpoint,
-  type Frontend,
-  type ServicePlan,
-  type ServicePortPlan,
-  servicePortName,
-} from '../service-plan.ts';
+import { indexBytes } from '../nft-table/fields.ts';
+import { allowedSources, endpointBytes, frontendKey, hairpinKey } from '../nft-table/keys.ts';
+import { type Endpoint, type ServicePlan, type ServicePortPlan, servicePortName } from '../service-plan.ts';
 import {
   type Action,
   type ActionWords,
@@ -49,22 +44,12 @@ export const affinityWord = (sid: number, slot: number): string => u32Host((0x80
 
 export type Emit = (set: SetName, element: Element) => void;
 
-export const endpointBytes = (endpoint: Endpoint): string => ipBytes(endpoint.ip)! + portBytes(endpoint.port);
-
 /** Endpoint bytes of a set, without those beyond what a word can count. */
 export function wantedEndpoints(endpoints: readonly Endpoint[]): string[] {
   const out = endpoints.map(endpointBytes);
   if (out.length > MAX_ENDPOINTS) out.length = MAX_ENDPOINTS;
   return out;
 }
-
-/** The key of a frontend: address (zero for a node port), protocol, port. */
-export function frontendKey(family: Family, plan: ServicePortPlan, frontend: Frontend): string {
-  const address = frontend.ip === null ? '\0'.repeat(addressLength(family)) : ipBytes(frontend.ip)!;
-  return address + protocolBytes(plan.protocol) + portBytes(frontend.port);
-}
-
-export const frontendKeyLength = (family: Family): number => addressLength(family) + 8;
 
 /** Emits all elements of a Service. Those of `cluster-ips` and `hairpin` may be shared with other Services. */
 export function renderService(state: ServiceState, words: ActionWords, emit: Emit): void {
@@ -166,14 +151,12 @@ class PortRenderer {
   /** S-25: a local endpoint that reaches itself through the Service. */
   #hairpin(): void {
     const { plan } = this.#state;
-    const protocol = protocolBytes(plan.protocol);
     const done = new Set<Endpoint>();
     for (const set of [plan.cluster, plan.local]) {
       for (const endpoint of set) {
         if (!endpoint.local || done.has(endpoint)) continue;
         done.add(endpoint);
-        const ip = ipBytes(endpoint.ip)!;
-        this.#emit('hairpin', { key: ip + ip + protocol + portBytes(endpoint.port) });
+        this.#emit('hairpin', { key: hairpinKey(endpoint, plan.protocol) });
       }
     }
   }
@@ -183,42 +166,9 @@ class PortRenderer {
     const { plan } = this.#state;
     if (plan.sourceRanges.length === 0) return;
     this.#emit('source-restricted', { key: fe });
-    const ranges = plan.sourceRanges.map((text) => cidrRange(parseCidr(text)!));
-    if (plan.sourcesIncludeNode) {
-      for (const { kind, ip } of plan.frontends) {
-        if (kind === 'loadBalancer') ranges.push({ low: ipBytes(ip!)!, high: ipBytes(ip!)! });
-      }
-    }
-    for (const { low, high } of mergeRanges(ranges)) {
-      this.#emit('source-allowed', { key: fe + low, keyEnd: fe + high });
-    }
+    const vips = plan.sourcesIncludeNode
+      ? plan.frontends.flatMap(({ kind, ip }) => (kind === 'loadBalancer' ? [ip!] : []))
+      : [];
+    for (const element of allowedSources(fe, plan.sourceRanges, vips)) this.#emit('source-allowed', element);
   }
-}
-
-interface Range {
-  low: string;
-  high: string;
-}
-
-/** Sorted ranges without overlap or adjacency, which an interval set would refuse. */
-export function mergeRanges(ranges: readonly Range[]): Range[] {
-  const out: Range[] = [];
-  for (const range of [...ranges].sort((x, y) => (x.low < y.low ? -1 : x.low > y.low ? 1 : 0))) {
-    const last = out.at(-1);
-    if (last && range.low <= successor(last.high)) {
-      if (range.high > last.high) last.high = range.high;
-    } else {
-      out.push({ ...range });
-    }
-  }
-  return out;
-}
-
-/** The next address; the highest one is its own successor. */
-function successor(bytes: string): string {
-  for (let i = bytes.length - 1; i >= 0; i--) {
-    const byte = bytes.charCodeAt(i);
-    if (byte < 255) return bytes.slice(0, i) + String.fromCharCode(byte + 1) + '\0'.repeat(bytes.length - i - 1);
-  }
-  return bytes;
 }

@@ -1,9 +1,9 @@
 // `dump --from kernel`: what the kernel holds now, whoever wrote it, as text.
 import { FAMILIES, type Family } from '../../native/ip.ts';
 import type { NftConnection } from '../../native/nftables/connection.ts';
+import { frontendKeyLength } from '../nft-table/keys.ts';
 import type { FamilySettings, NodeSettings } from '../service-plan.ts';
 import { actionChain } from './action-chains.ts';
-import { frontendKeyLength } from './elements.ts';
 import { fixedChains } from './fixed-chains.ts';
 import { readKernel } from './read.ts';
 import { knownActionChains } from './table-plan.ts';

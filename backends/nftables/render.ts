@@ -1,9 +1,9 @@
 // The table as text from memory: what a running backend has applied, or what plans would lead to, without a kernel.
 import { FAMILIES } from '../../native/ip.ts';
+import { frontendKeyLength } from '../nft-table/keys.ts';
 import type { NodeSettings, ServicePlan } from '../service-plan.ts';
 import type { Elements } from './changes.ts';
 import { desiredTable, serviceElements } from './desired.ts';
-import { frontendKeyLength } from './elements.ts';
 import { ServiceTable } from './service-table.ts';
 import { chainTexts, serviceFilter, tableParts } from './text.ts';
 

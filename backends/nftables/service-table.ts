@@ -4,6 +4,7 @@ import type { Family } from '../../native/ip.ts';
 import type { Element } from '../../native/nftables/batch.ts';
 import { u32FromHost, u32Host } from '../../native/nftables/constants.ts';
 import { indexBytes } from '../nft-table/fields.ts';
+import { frontendKey, frontendKeyLength } from '../nft-table/keys.ts';
 import type { PlanChange, ServicePlan, ServicePortPlan } from '../service-plan.ts';
 import {
   type Action,
@@ -19,8 +20,6 @@ import { ElementChanges, type Elements, type Reduced, ReferenceCounts, SHARED_SE
 import {
   type AffinityNumbers,
   type Emit,
-  frontendKey,
-  frontendKeyLength,
   MAX_AFFINITY_SLOT,
   MAX_SID,
   type PortState,

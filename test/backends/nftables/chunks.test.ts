@@ -1,9 +1,9 @@
 // A change that does not fit one transaction: after each part of it every Service serves as it did before or as it
 // will afterwards. Followed with packets through the rules.
 import t from 'tap';
+import { frontendKeyLength } from '../../../backends/nft-table/keys.ts';
 import { chunks, operationBytes } from '../../../backends/nftables/chunks.ts';
 import { desiredTable } from '../../../backends/nftables/desired.ts';
-import { frontendKeyLength } from '../../../backends/nftables/elements.ts';
 import { ServiceTable } from '../../../backends/nftables/service-table.ts';
 import type { ServicePlan } from '../../../backends/service-plan.ts';
 import { FAMILIES, type Family } from '../../../native/ip.ts';

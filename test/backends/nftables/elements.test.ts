@@ -1,9 +1,10 @@
 // Which elements a ServicePort needs, for every policy; limits.
 import t from 'tap';
+import { mergeRanges } from '../../../backends/nft-table/keys.ts';
 import { ActionWords, MAX_ENDPOINTS, parseChainName } from '../../../backends/nftables/actions.ts';
 import type { Elements } from '../../../backends/nftables/changes.ts';
 import { desiredTable } from '../../../backends/nftables/desired.ts';
-import { mergeRanges, renderService } from '../../../backends/nftables/elements.ts';
+import { renderService } from '../../../backends/nftables/elements.ts';
 import { tablesOf } from '../../../backends/nftables/render.ts';
 import { SET_NAMES } from '../../../backends/nftables/schema.ts';
 import { elementText } from '../../../backends/nftables/text.ts';
