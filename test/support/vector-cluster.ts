@@ -1,6 +1,6 @@
 // From the input of a vector to what a backend is given: state, plans, settings of the node.
 import { loadConfig } from '../../agent/config/load.ts';
-import type { Config } from '../../agent/config/types.ts';
+import type { Config, ProxyMode } from '../../agent/config/types.ts';
 import { nodeAddresses } from '../../agent/plan/node-addresses.ts';
 import { nodeSettings } from '../../agent/plan/node-settings.ts';
 import { resolvePrimary } from '../../agent/plan/nodeport-addresses.ts';
@@ -21,7 +21,7 @@ export interface VectorCluster {
 
 /** `input`: form X-16. */
 // biome-ignore lint/suspicious/noExplicitAny: test data whose form depends on the kind
-export function clusterOf(input: any, mode: 'nftables' | 'iptables' = 'nftables'): VectorCluster {
+export function clusterOf(input: any, mode: ProxyMode = 'nftables'): VectorCluster {
   const file = {
     apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
     kind: 'KubeProxyConfiguration',

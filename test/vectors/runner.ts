@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import type { KindModule, NotTested, Vector, VectorFile } from './vector.ts';
 
 const MECHANISM = 'fixes a mechanism, not a behaviour';
-const NO_MODE = 'IPVS mode does not exist yet';
 
 /** Kinds that are not run, and why. */
 export const SKIPPED: Readonly<Record<string, string>> = {
@@ -13,8 +12,6 @@ export const SKIPPED: Readonly<Record<string, string>> = {
   'nft-stale-chains': MECHANISM,
   'iptables-stale-chains': MECHANISM,
   'sync-mode': MECHANISM,
-  ipvs: NO_MODE,
-  'ipvs-real-servers': NO_MODE,
   'conntrack-max': 'not built yet',
 };
 
