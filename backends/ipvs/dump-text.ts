@@ -1,5 +1,5 @@
 // State of ipvs mode for people: virtual and real servers as `ipvsadm -S -n` prints them, addresses as `ip -br addr` does,
-// then the companion tables.
+// then the companion tables. No headings: ipvsadm -R, which takes the first part, knows no comments.
 import { ipBytes } from '../../native/ip.ts';
 import {
   type RealServer,
@@ -47,7 +47,6 @@ export function* dumpParts({ servers, addresses }: IpvsView, tables: Iterable<st
   bound?.sort((a, b) => (a.key < b.key ? -1 : 1));
   let gap = '';
   for (let at = 0; at < sorted.length; at += PART) {
-    if (at === 0) yield '# virtual and real servers, as ipvsadm -S -n prints them\n';
     yield sorted
       .slice(at, at + PART)
       .map(({ listed }) => serverText(listed))
@@ -55,8 +54,7 @@ export function* dumpParts({ servers, addresses }: IpvsView, tables: Iterable<st
     gap = '\n';
   }
   if (bound !== null && bound.length > 0) {
-    yield `${gap}# addresses, as ip -br addr show ${IPVS_DEVICE} prints them\n`;
-    yield addressesText(bound.map(({ ip }) => ip));
+    yield gap + addressesText(bound.map(({ ip }) => ip));
     gap = '\n';
   }
   for (const part of tables) {

@@ -35,18 +35,21 @@ export interface RealServerDecision {
 
 type Situation = Pick<RealServerInput, 'protocol' | 'event' | 'firstSync' | 'wanted' | 'present'>;
 
-/** Those that go unless they have connections, and those that go whatever they have. */
-function leaving({ protocol, event, firstSync, wanted, present }: Situation): {
-  now: RealServer[];
-  idle: RealServer[];
-} {
+interface Leaving {
+  readonly unwanted: readonly RealServer[];
+  /** Of those: the ones that go whatever connections they have, and the ones that go when they have none. */
+  readonly now: readonly RealServer[];
+  readonly idle: RealServer[];
+}
+
+function leaving({ protocol, event, firstSync, wanted, present }: Situation): Leaving {
   const keys = new Set(wanted.map(realServerKey));
   const unwanted = present.filter((server) => !keys.has(realServerKey(server)));
   // With expire_nodest_conn their connections end with the next packet (V-19).
-  if (protocol !== 'TCP') return { now: unwanted, idle: [] };
+  if (protocol !== 'TCP') return { unwanted, now: unwanted, idle: [] };
   // In a sync those that drain are left to the tick (V-18), except that the first one knows nothing of them yet (V-22).
-  const candidates = (weight: number): boolean => (event === 'tick' ? weight === 0 : weight > 0 || firstSync);
-  return { now: [], idle: unwanted.filter(({ weight }) => candidates(weight)) };
+  const isCandidate = (weight: number): boolean => (event === 'tick' ? weight === 0 : weight > 0 || firstSync);
+  return { unwanted, now: [], idle: unwanted.filter(({ weight }) => isCandidate(weight)) };
 }
 
 /** The real servers whose connections must be known: TCP, not wanted, about to be removed. */
@@ -55,7 +58,7 @@ export const leavingServers = (situation: Situation): RealServer[] => leaving(si
 export function decideRealServers(input: RealServerInput): RealServerDecision {
   const { event, firstSync, wanted, present, connections, drainingSeconds, drainLimitSeconds } = input;
   const byKey = new Map(present.map((server) => [realServerKey(server), server]));
-  const { now, idle } = leaving(input);
+  const { unwanted, now, idle } = leaving(input);
   const operations: RealServerOperation[] = [];
   // What comes goes in front of what leaves: the virtual server is never without a real server in between.
   if (event === 'sync') {
@@ -80,10 +83,8 @@ export function decideRealServers(input: RealServerInput): RealServerDecision {
   }
   for (const server of toZero) operations.push({ op: 'update', server: { ...server, weight: 0 } });
   for (const server of gone) operations.push({ op: 'delete', server });
-  const keys = new Set(wanted.map(realServerKey));
-  const draining = present
-    .filter((server) => !gone.has(server) && !keys.has(realServerKey(server)))
-    .filter((server) => server.weight === 0 || toZero.has(server))
+  const draining = unwanted
+    .filter((server) => !gone.has(server) && (server.weight === 0 || toZero.has(server)))
     .map((server) => ({ ...server, weight: 0 }));
   return { operations, draining };
 }
