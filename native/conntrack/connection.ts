@@ -1,7 +1,8 @@
 // Lists and deletes UDP entries of the connection tracking table through ctnetlink (S-80…S-85).
 import type { Family } from '../ip.ts';
-import { decodeAcknowledgement, NetlinkError } from '../netlink/error.ts';
-import { MessageWriter, messages, NLM_F_ACK, NLMSG_ERROR } from '../netlink/message.ts';
+import { NetlinkError } from '../netlink/error.ts';
+import { MessageWriter, NLM_F_ACK } from '../netlink/message.ts';
+import { readRefusals } from '../netlink/refusals.ts';
 import { NETLINK_NETFILTER, NetlinkSocket } from '../netlink/socket.ts';
 import { entryReader, type UdpEntry, type UdpFilter, writeDelete, writeDump } from './message.ts';
 
@@ -11,7 +12,6 @@ const ATTEMPTS = 5;
 const DELETIONS = 256;
 const ENOENT = 2;
 const EINTR = 4;
-const EAGAIN = 11;
 
 export interface Listing {
   readonly entries: readonly UdpEntry[];
@@ -95,32 +95,20 @@ export class ConntrackConnection {
   #deleteSome(entries: readonly UdpEntry[]): { gone: number; interrupted: UdpEntry[] } {
     const writer = this.#writer;
     writer.reset();
-    const bySeq = new Map<number, UdpEntry>();
-    let last = 0;
-    for (const [i, entry] of entries.entries()) {
-      last = this.#socket.nextSeq();
-      bySeq.set(last, entry);
-      // Only the last asks for an acknowledgement; the kernel works in order and reports each failure.
-      writeDelete(writer, i === entries.length - 1 ? NLM_F_ACK : 0, last, entry);
-    }
+    // Only the last asks for an acknowledgement.
+    const seqs = entries.map((entry, i) => {
+      const seq = this.#socket.nextSeq();
+      writeDelete(writer, i === entries.length - 1 ? NLM_F_ACK : 0, seq, entry);
+      return seq;
+    });
     this.#socket.send(writer.bytes());
     let gone = 0;
     const interrupted: UdpEntry[] = [];
     let refusal: NetlinkError | null = null;
-    for (;;) {
-      const datagram = this.#socket.receive();
-      if (datagram === null) throw new NetlinkError('conntrack delete', EAGAIN, 'no reply');
-      let finished = false;
-      for (const message of messages(datagram)) {
-        const entry = bySeq.get(message.seq);
-        if (message.type !== NLMSG_ERROR || entry === undefined) continue;
-        if (message.seq === last) finished = true;
-        const ack = decodeAcknowledgement(message);
-        if (ack.errno === ENOENT) gone++;
-        else if (ack.errno === EINTR) interrupted.push(entry);
-        else if (ack.errno !== 0) refusal ??= new NetlinkError('conntrack delete', ack.errno, ack.text, ack.offset);
-      }
-      if (finished) break;
+    for (const [i, ack] of readRefusals(this.#socket, 'conntrack delete', seqs)) {
+      if (ack.errno === ENOENT) gone++;
+      else if (ack.errno === EINTR) interrupted.push(entries[i]!);
+      else refusal ??= new NetlinkError('conntrack delete', ack.errno, ack.text, ack.offset);
     }
     if (refusal !== null) throw refusal;
     return { gone, interrupted };

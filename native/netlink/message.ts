@@ -120,6 +120,20 @@ export class MessageWriter {
     this.length += 12;
   }
 
+  /** A 32-bit integer in host order, as rtnetlink and generic netlink have them. */
+  attrHostU32(type: number, value: number): void {
+    this.#reserve(8);
+    this.buffer.writeUInt16LE(8, this.length);
+    this.buffer.writeUInt16LE(type, this.length + 2);
+    this.buffer.writeUInt32LE(value >>> 0, this.length + 4);
+    this.length += 8;
+  }
+
+  /** A 16-bit integer in host order. */
+  attrHostU16(type: number, value: number): void {
+    this.attr(type, String.fromCharCode(value & 255, value >> 8));
+  }
+
   #reserve(size: number): void {
     if (this.length + size + 8 <= this.buffer.length) return;
     const grown = Buffer.allocUnsafe(Math.max(this.buffer.length * 2, this.length + size + 8));
@@ -214,6 +228,28 @@ export class Attributes {
   u64(type: number): bigint | undefined {
     const at = this.#at.get(type);
     return at && this.buffer.readBigUInt64BE(at[0]);
+  }
+
+  /** A 16-bit integer in network order, or undefined. */
+  u16(type: number): number | undefined {
+    const at = this.#at.get(type);
+    return at && this.buffer.readUInt16BE(at[0]);
+  }
+
+  /** Integers in host order, or undefined. */
+  hostU16(type: number): number | undefined {
+    const at = this.#at.get(type);
+    return at && this.buffer.readUInt16LE(at[0]);
+  }
+
+  hostU32(type: number): number | undefined {
+    const at = this.#at.get(type);
+    return at && this.buffer.readUInt32LE(at[0]);
+  }
+
+  hostU64(type: number): bigint | undefined {
+    const at = this.#at.get(type);
+    return at && this.buffer.readBigUInt64LE(at[0]);
   }
 
   nested(type: number): Attributes | undefined {

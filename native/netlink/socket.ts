@@ -23,6 +23,7 @@ const NETLINK_GET_STRICT_CHK = 12;
 
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
+export const NETLINK_GENERIC = 16;
 
 const MiB = 1 << 20;
 const EINTR = 4;

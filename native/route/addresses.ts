@@ -21,7 +21,7 @@ const ATTEMPTS = 5;
 const TIMEOUT_MS = 5000;
 
 /** An address of an interface (S-50). */
-export interface InterfaceAddress extends Omit<IndexedAddress, 'index'> {
+export interface InterfaceAddress extends IndexedAddress {
   /** Name of the interface. */
   readonly interface: string;
   /** The interface is a loopback one. */
@@ -78,11 +78,10 @@ export function listAddresses(): Promise<InterfaceAddress[]> {
     for (const message of await dump(RTM_GETADDR, IFADDRMSG_LENGTH)) {
       const address = message.type === RTM_NEWADDR ? readAddress(payload(message)) : null;
       if (address === null) continue;
-      const { index, ...rest } = address;
-      const link = links.get(index);
+      const link = links.get(address.index);
       // An interface that came after the dump of the links: its address is in the next listing.
       if (link === undefined) continue;
-      out.push({ interface: link.name, loopback: (link.flags & LINK_FLAG.loopback) !== 0, ...rest });
+      out.push({ interface: link.name, loopback: (link.flags & LINK_FLAG.loopback) !== 0, ...address });
     }
     return out;
   });

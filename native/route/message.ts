@@ -10,15 +10,17 @@ const AF: ReadonlyMap<number, Family> = new Map([
   [2, 'IPv4'],
   [10, 'IPv6'],
 ]);
-const IFA_ADDRESS = 1;
-const IFA_LOCAL = 2;
+export const IFA_ADDRESS = 1;
+export const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
-const IFLA_IFNAME = 3;
+export const IFLA_IFNAME = 3;
+export const IFLA_LINKINFO = 18;
+export const IFLA_INFO_KIND = 1;
 
 /** IFF_*: what a link is. */
 export const LINK_FLAG = { up: 0x1, loopback: 0x8, pointToPoint: 0x10 } as const;
 /** IFA_F_*: what an address is. */
-export const ADDRESS_FLAG = { secondary: 0x1, deprecated: 0x20, tentative: 0x40, permanent: 0x80 } as const;
+export const ADDRESS_FLAG = { secondary: 0x1, noDad: 0x2, deprecated: 0x20, tentative: 0x40, permanent: 0x80 } as const;
 
 export type Scope = 'global' | 'site' | 'link' | 'host' | 'nowhere';
 const SCOPES: ReadonlyMap<number, Scope> = new Map([
@@ -50,6 +52,12 @@ export interface IndexedAddress {
 
 const little = (bytes: string): number =>
   (bytes.charCodeAt(0) | (bytes.charCodeAt(1) << 8) | (bytes.charCodeAt(2) << 16) | (bytes.charCodeAt(3) << 24)) >>> 0;
+
+/** An ifaddrmsg of scope global, for MessageWriter.raw. `flags` are ADDRESS_FLAG bits below 0x100. */
+export function addressHeader(family: Family, index: number, prefix = 0, flags = 0): string {
+  const bytes = [index & 255, (index >> 8) & 255, (index >> 16) & 255, index >>> 24];
+  return String.fromCharCode(family === 'IPv4' ? 2 : 10, prefix, flags, 0, ...bytes);
+}
 
 /** Reads the payload of RTM_NEWLINK. @throws RangeError when a length does not fit. */
 export function readLink(payload: Buffer): Link {

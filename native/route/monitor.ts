@@ -1,10 +1,15 @@
 // Tells that addresses or links of the node have changed. It is polled: a poll of a quiet socket is one read.
 import { NetlinkError } from '../netlink/error.ts';
+import { messages } from '../netlink/message.ts';
 import { NETLINK_ROUTE, NetlinkSocket } from '../netlink/socket.ts';
 
 const RTNLGRP_LINK = 1;
 const RTNLGRP_IPV4_IFADDR = 5;
 const RTNLGRP_IPV6_IFADDR = 9;
+const RTM_NEWADDR = 20;
+const RTM_DELADDR = 21;
+/** Of struct ifaddrmsg. */
+const LINK_INDEX = 4;
 const ENOBUFS = 105;
 
 export interface RouteMonitorOptions {
@@ -27,15 +32,19 @@ export class RouteMonitor {
 
   /**
    * Whether an address or a link has changed since the last call. Never waits. Notifications the kernel had to drop
-   * count as a change.
+   * count as a change; addresses of links that `ignored` names by index do not.
    * @throws NetlinkError when the socket cannot be read.
    */
-  drain(): boolean {
+  drain(ignored: (linkIndex: number) => boolean = () => false): boolean {
     let changed = false;
     for (;;) {
       try {
-        if (this.#socket.receive() === null) return changed;
-        changed = true;
+        const datagram = this.#socket.receive();
+        if (datagram === null) return changed;
+        for (const message of messages(datagram)) {
+          const isAddress = message.type === RTM_NEWADDR || message.type === RTM_DELADDR;
+          changed ||= !isAddress || !ignored(message.buffer.readUInt32LE(message.start + LINK_INDEX));
+        }
       } catch (error) {
         // The kernel reports the loss once; what it queued before is still there.
         if (!(error instanceof NetlinkError) || error.errno !== ENOBUFS) throw error;
