@@ -12,22 +12,24 @@ const DIRECTIONS = [
 
 const PURE_FOLDERS = ['agent/plan/', 'agent/state/'];
 const PURE_BACKEND_FILES = [
-  'actions',
-  'changes',
-  'chunks',
-  'desired',
-  'elements',
-  'fields',
-  'render',
-  'rule-parts',
-  'fixed-chains',
-  'action-chains',
-  'schema',
-  'service-table',
-  'slots',
-  'table-plan',
-  'text',
-].map((name) => `backends/nftables/${name}.ts`);
+  ...['fields', 'keys', 'layout', 'operations', 'rule-parts', 'table-plan', 'text'].map((name) => `nft-table/${name}`),
+  ...[
+    'actions',
+    'action-chains',
+    'action-steps',
+    'changes',
+    'chunks',
+    'desired',
+    'elements',
+    'fixed-chains',
+    'render',
+    'schema',
+    'service-selection',
+    'service-table',
+    'slots',
+    'word-parts',
+  ].map((name) => `nftables/${name}`),
+].map((name) => `backends/${name}.ts`);
 
 /** Modules that do I/O, or lead to it. */
 const IO =

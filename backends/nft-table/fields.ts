@@ -10,9 +10,16 @@ export type Field = 'daddr' | 'saddr' | 'proto' | 'port' | 'index' | 'word';
 export const PROTOCOL_NUMBER: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
 
 export const addressLength = (family: Family): 4 | 16 => (family === 'IPv4' ? 4 : 16);
+/** Bytes of a field's value. */
+export function fieldWidth(field: Field, family: Family): number {
+  if (field === 'daddr' || field === 'saddr') return addressLength(family);
+  return field === 'proto' ? 1 : field === 'port' ? 2 : 4;
+}
 /** Bytes of a field in a concatenation, padding included. */
-export const fieldLength = (field: Field, family: Family): number =>
-  field === 'daddr' || field === 'saddr' ? addressLength(family) : 4;
+export const fieldLength = (field: Field, family: Family): number => Math.max(4, fieldWidth(field, family));
+/** Bytes of a key or of data; a field that stands alone has no padding. */
+export const fieldsLength = (fields: readonly Field[], family: Family): number =>
+  fields.length === 1 ? fieldWidth(fields[0]!, family) : fields.reduce((sum, f) => sum + fieldLength(f, family), 0);
 
 export const protocolBytes = (protocol: Protocol): string => `${String.fromCharCode(PROTOCOL_NUMBER[protocol])}\0\0\0`;
 export const portBytes = (port: number): string => String.fromCharCode(port >> 8, port & 255, 0, 0);

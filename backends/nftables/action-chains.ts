@@ -2,21 +2,12 @@
 import type { Family } from '../../native/ip.ts';
 import { DYNSET, NFPROTO, reg } from '../../native/nftables/constants.ts';
 import type { Expression } from '../../native/nftables/expression.ts';
+import { lookup, mark, markText, maskBits, type Piece, type Rule, Vocabulary } from '../nft-table/rule-parts.ts';
+import { timeText } from '../nft-table/text.ts';
 import type { NodeSettings } from '../service-plan.ts';
 import type { Action } from './actions.ts';
-import {
-  loadPriority,
-  lookup,
-  mark,
-  markText,
-  maskBits,
-  type Piece,
-  type Rule,
-  SID_MASK,
-  setPriority,
-  Vocabulary,
-} from './rule-parts.ts';
 import type { SetName } from './schema.ts';
+import { loadPriority, SID_MASK, setPriority } from './word-parts.ts';
 
 class ActionRules {
   readonly #v: Vocabulary;
@@ -78,7 +69,7 @@ class ActionRules {
     };
     // The lookup comes first: only an endpoint that is in the set that applies here is remembered (S-58).
     const serveAndRefresh: Rule = {
-      text: `update @affinity { ${clientText} timeout ${timeoutText(seconds)} : meta priority } ${toEndpointText}`,
+      text: `update @affinity { ${clientText} timeout ${timeText(seconds)} : meta priority } ${toEndpointText}`,
       expressions: [
         ...toEndpoint,
         loadPriority(v.a + 1),
@@ -132,22 +123,6 @@ class ActionRules {
   }
 }
 
-/** Seconds as nft prints a time: `3h`, `1m40s`. */
-function timeoutText(seconds: number): string {
-  const units: [string, number][] = [
-    ['d', 86_400],
-    ['h', 3_600],
-    ['m', 60],
-    ['s', 1],
-  ];
-  let rest = seconds;
-  let out = '';
-  for (const [unit, size] of units) {
-    if (rest >= size) out += `${Math.floor(rest / size)}${unit}`;
-    rest %= size;
-  }
-  return out;
-}
 /** Rules of the chain of an action. */
 export function actionChain(family: Family, node: NodeSettings, action: Action): Rule[] {
   return new ActionRules(family, node).rules(action);

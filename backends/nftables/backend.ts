@@ -13,19 +13,7 @@ import {
   type SyncResult,
 } from '../backend.ts';
 import { DriftWatch } from '../drift-watch.ts';
-import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
-import { Committer, OutcomeUnknown, RulesetChanged, TransactionRefused } from './committer.ts';
-import type { BackendCore } from './core.ts';
-import { desiredChains, nodePortElements } from './desired.ts';
-import { dumpKernel } from './kernel-dump.ts';
-import { probeKernel } from './probe.ts';
-import { type KernelState, readKernel } from './read.ts';
-import { Reconciler } from './reconcile.ts';
-import { refusedServices } from './refusal.ts';
-import { renderParts } from './render.ts';
-import { TABLE } from './schema.ts';
-import { ServiceSync } from './service-sync.ts';
-import type { ServiceTable } from './service-table.ts';
+import { Committer, OutcomeUnknown, RulesetChanged, TransactionRefused } from '../nft-table/committer.ts';
 import {
   asKernelTable,
   type DesiredTable,
@@ -34,7 +22,19 @@ import {
   type TableSteps,
   writeElements,
   writeStructure,
-} from './table-plan.ts';
+} from '../nft-table/table-plan.ts';
+import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
+import type { BackendCore } from './core.ts';
+import { desiredChains, nodePortElements } from './desired.ts';
+import { dumpKernel } from './kernel-dump.ts';
+import { probeKernel } from './probe.ts';
+import { type KernelState, readKernel } from './read.ts';
+import { Reconciler } from './reconcile.ts';
+import { refusedServices } from './refusal.ts';
+import { renderParts } from './render.ts';
+import { LAYOUT, type SetName, TABLE } from './schema.ts';
+import { ServiceSync } from './service-sync.ts';
+import type { ServiceTable } from './service-table.ts';
 
 export interface NftablesOptions {
   readonly events: BackendEvents;
@@ -66,7 +66,7 @@ export class NftablesBackend implements Backend {
 
   constructor(options: NftablesOptions) {
     this.#events = options.events;
-    this.#committer = new Committer(this.#nft, options.limitBytes);
+    this.#committer = new Committer(this.#nft, TABLE, options.limitBytes);
     const backend = this;
     const core: BackendCore = {
       nft: this.#nft,
@@ -201,7 +201,7 @@ export class NftablesBackend implements Backend {
       await this.#committer.commit(noCounts(), (batch) => {
         for (const table of this.#tables.values()) {
           const deletions = new Map([...table.leftovers].map(([set, elements]) => [set, [...elements.values()]]));
-          writeElements(batch, table.family, { deletions, additions: new Map() });
+          writeElements(batch, { layout: LAYOUT, family: table.family, elements: { deletions, additions: new Map() } });
         }
       });
       for (const table of this.#tables.values()) table.leftovers.clear();
@@ -216,10 +216,11 @@ export class NftablesBackend implements Backend {
     return this.#exclusively(async () => {
       const before = this.#current;
       const counts = noCounts();
-      const steps: TableSteps[] = [];
+      const steps: TableSteps<SetName>[] = [];
       for (const table of this.#tables.values()) {
         const { family } = table;
-        const view = (s: NodeSettings): DesiredTable => ({
+        const view = (s: NodeSettings): DesiredTable<SetName> => ({
+          layout: LAYOUT,
           family,
           chains: desiredChains(s, table),
           elements: new Map([['nodeport-ips', nodePortElements(s, family)]]),
@@ -231,7 +232,7 @@ export class NftablesBackend implements Backend {
         await this.#committer.commit(counts, (batch) => {
           for (const s of steps) {
             writeStructure(batch, s);
-            writeElements(batch, s.family, s.elements);
+            writeElements(batch, s);
           }
         });
         this.#settings = settings;

@@ -2,35 +2,20 @@
 // must see: equal old and new vanish, and a key is deleted and added at most once.
 import type { Element } from '../../native/nftables/batch.ts';
 import { u32FromHost } from '../../native/nftables/constants.ts';
+import {
+  type ElementsOf,
+  emptyOperations,
+  type OperationsOf,
+  push,
+  type ReferenceCounts,
+  sameElement,
+} from '../nft-table/operations.ts';
 import { wordKind } from './actions.ts';
 import type { SetName } from './schema.ts';
 
 /** Elements by set and key. */
-export type Elements = Map<SetName, Map<string, Element>>;
-
-export interface Operations {
-  readonly deletions: Map<SetName, Element[]>;
-  readonly additions: Map<SetName, Element[]>;
-}
-
-/** How many Services use an element of a shared set. */
-export class ReferenceCounts {
-  readonly #counts = new Map<string, number>();
-
-  get(set: SetName, key: string): number {
-    return this.#counts.get(set + key) ?? 0;
-  }
-
-  change(set: SetName, key: string, delta: number): void {
-    const count = this.get(set, key) + delta;
-    if (count > 0) this.#counts.set(set + key, count);
-    else this.#counts.delete(set + key);
-  }
-
-  clear(): void {
-    this.#counts.clear();
-  }
-}
+export type Elements = ElementsOf<SetName>;
+export type Operations = OperationsOf<SetName>;
 
 /** Sets whose elements several Services may need at once. */
 export const SHARED_SETS: ReadonlySet<SetName> = new Set(['cluster-ips', 'hairpin']);
@@ -48,20 +33,6 @@ const READ_BY_CHAINS: ReadonlySet<SetName> = new Set([
   'affinity-endpoints',
   'local-affinity-endpoints',
 ]);
-
-export function sameElement(a: Element, b: Element): boolean {
-  return a.data === b.data && a.keyEnd === b.keyEnd && a.comment === b.comment;
-}
-
-export function emptyOperations(): Operations {
-  return { deletions: new Map(), additions: new Map() };
-}
-
-export function push<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
-  const list = lists.get(key);
-  if (list) list.push(value);
-  else lists.set(key, [value]);
-}
 
 interface Change {
   old: Element | null;
@@ -114,8 +85,8 @@ export class ElementChanges {
    * `references`: counts before this change. `leftovers`: elements still in the kernel that wait for their deletion.
    * `keyLength`: length of a frontend key, which begins the key of every set that chains read.
    */
-  reduce(references: ReferenceCounts, leftovers: Elements, keyLength: number): Reduced {
-    const now = emptyOperations();
+  reduce(references: ReferenceCounts<SetName>, leftovers: Elements, keyLength: number): Reduced {
+    const now: Operations = emptyOperations();
     const later = new Map<SetName, Element[]>();
     const reclaimed: [SetName, string][] = [];
     const deltas: [SetName, string, number][] = [];
@@ -162,32 +133,4 @@ export class ElementChanges {
     }
     return out;
   }
-}
-
-/** Adds elements whose keys are not there yet. */
-export function addMissing(into: Elements, elements: Elements): void {
-  for (const [set, list] of elements) {
-    let known = into.get(set);
-    if (!known) into.set(set, (known = new Map()));
-    for (const [key, element] of list) if (!known.has(key)) known.set(key, element);
-  }
-}
-
-/** The difference between what the kernel holds and what it shall hold, for one set. */
-export function diffSet(
-  have: ReadonlyMap<string, Element>,
-  want: ReadonlyMap<string, Element>,
-): { deletions: Element[]; additions: Element[] } {
-  if (have.size === 0) return { deletions: [], additions: [...want.values()] };
-  const deletions: Element[] = [];
-  const additions: Element[] = [];
-  for (const [key, element] of have) {
-    const wanted = want.get(key);
-    if (wanted === undefined || !sameElement(element, wanted)) deletions.push(element);
-  }
-  for (const [key, element] of want) {
-    const existing = have.get(key);
-    if (existing === undefined || !sameElement(existing, element)) additions.push(element);
-  }
-  return { deletions, additions };
 }

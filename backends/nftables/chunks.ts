@@ -1,6 +1,7 @@
 // Operations that are too big for one transaction, in several, each of which leaves every frontend consistent.
 import type { Element } from '../../native/nftables/batch.ts';
-import { emptyOperations, type Operations, push } from './changes.ts';
+import { emptyOperations, push } from '../nft-table/operations.ts';
+import type { Operations } from './changes.ts';
 import { SET_NAMES, type SetName } from './schema.ts';
 
 /** Sets whose elements do not begin with a frontend. */

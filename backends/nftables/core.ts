@@ -2,8 +2,8 @@
 import type { Family } from '../../native/ip.ts';
 import type { NftConnection } from '../../native/nftables/connection.ts';
 import type { BackendEvents } from '../backend.ts';
+import type { Committer } from '../nft-table/committer.ts';
 import type { NodeSettings } from '../service-plan.ts';
-import type { Committer } from './committer.ts';
 import type { ServiceTable } from './service-table.ts';
 
 export interface BackendCore {

@@ -3,15 +3,15 @@
 import { Breather } from '../../native/breather.ts';
 import { ipBytes } from '../../native/ip.ts';
 import type { Element } from '../../native/nftables/batch.ts';
+import type { Rule } from '../nft-table/rule-parts.ts';
+import type { DesiredTable } from '../nft-table/table-plan.ts';
 import type { NodeSettings } from '../service-plan.ts';
 import { actionChain } from './action-chains.ts';
 import type { Action } from './actions.ts';
 import type { Elements } from './changes.ts';
 import { fixedChains } from './fixed-chains.ts';
-import type { Rule } from './rule-parts.ts';
-import type { SetName } from './schema.ts';
+import { LAYOUT, type SetName } from './schema.ts';
 import { POLICY_LOCAL_ACTIONS, type ServiceTable } from './service-table.ts';
-import type { DesiredTable } from './table-plan.ts';
 
 const upTo = (count: number, prefixes: readonly Action['prefix'][]): Action[] =>
   prefixes.flatMap((prefix) =>
@@ -67,12 +67,12 @@ export function desiredTable(
   settings: NodeSettings,
   table: ServiceTable,
   elements = serviceElements(table),
-): DesiredTable {
+): DesiredTable<SetName> {
   table.haveActions(STANDING_ACTIONS);
   table.haveActions(table.missingActions(elements));
   const actions = table.actionElements(table.actions.values());
   elements.set('actions', keyed([...POLICY_LOCAL_ACTIONS, ...actions]));
   elements.set('local-actions', keyed(actions));
   elements.set('nodeport-ips', nodePortElements(settings, table.family));
-  return { family: table.family, chains: desiredChains(settings, table), elements };
+  return { layout: LAYOUT, family: table.family, chains: desiredChains(settings, table), elements };
 }

@@ -1,34 +1,27 @@
 // The chains every table has, whatever its Services: for each rule the expressions and nft's text, side by side.
-import { type Family, ipBytes, maskBytes, parseCidr } from '../../native/ip.ts';
-import { CMP, CT, META, NAT_RANGE, REJECT_ICMP_UNREACH, reg, u32Host } from '../../native/nftables/constants.ts';
+import type { Family } from '../../native/ip.ts';
+import { CMP, CT, reg } from '../../native/nftables/constants.ts';
 import type { Expression } from '../../native/nftables/expression.ts';
-import { addressLength } from '../nft-table/fields.ts';
-import type { DetectLocal, FamilySettings, NodeSettings } from '../service-plan.ts';
-import { EXTERNAL_LOCAL, NODEPORT_LOCAL } from './actions.ts';
 import {
-  ALL_ONES,
   cmp,
   ctStateNew,
   drop,
-  followWord,
-  goto,
-  hex32,
   immediateZero,
   isLocal,
   jump,
-  loadPriority,
   lookup,
   mark,
-  markBit,
   markText,
   maskBits,
-  type Piece,
+  masquerade,
+  masqueradeMarked,
   type Rule,
-  setPriority,
   Vocabulary,
-  WORD_BIT,
-} from './rule-parts.ts';
+} from '../nft-table/rule-parts.ts';
+import type { FamilySettings, NodeSettings } from '../service-plan.ts';
+import { EXTERNAL_LOCAL, NODEPORT_LOCAL } from './actions.ts';
 import { BASE_CHAINS, type SetName } from './schema.ts';
+import { followWord, goto, loadPriority, setPriority, WORD_BIT } from './word-parts.ts';
 
 /** Rules that depend on the node's settings are methods, so that each family is described once. */
 class RuleBook {
@@ -44,37 +37,6 @@ class RuleBook {
     this.#node = node;
   }
 
-  /** An address lies in a CIDR, or with `negate` outside. */
-  #inCidr(which: 'saddr' | 'daddr', text: string, negate = false): Rule {
-    const v = this.#v;
-    const cidr = parseCidr(text)!;
-    const len = addressLength(v.family);
-    const whole = cidr.prefix === len * 8;
-    const mask = maskBytes(v.family, cidr.prefix);
-    const masking: Piece = whole
-      ? []
-      : [{ name: 'bitwise', sreg: reg(0), dreg: reg(0), len, mask, xor: '\0'.repeat(len) }];
-    return {
-      text: `${v.ip} ${which} ${negate ? '!= ' : ''}${whole ? cidr.base : cidr.text}`,
-      expressions: [...v.address(which, 0), ...masking, cmp(negate ? CMP.ne : CMP.eq, 0, ipBytes(cidr.base)!)],
-    };
-  }
-
-  #detect(detector: DetectLocal, negate: boolean): Rule {
-    const op = negate ? CMP.ne : CMP.eq;
-    const not = negate ? '!= ' : '';
-    if (detector.by === 'cidr') return this.#inCidr('saddr', detector.cidr, negate);
-    const exact = detector.by === 'interface';
-    const name = exact ? detector.name : detector.prefix;
-    return {
-      text: `iifname ${not}"${name}${exact ? '' : '*'}"`,
-      expressions: [
-        { name: 'meta', key: META.iifname, dreg: reg(0) },
-        cmp(op, 0, exact ? name.padEnd(16, '\0') : name),
-      ],
-    };
-  }
-
   /** The destination is an address node ports are served on (S-50). */
   get #nodePortAddress(): Rule {
     const v = this.#v;
@@ -84,17 +46,7 @@ class RuleBook {
         expressions: [...v.address('daddr', 0), lookup('nodeport-ips', 0)],
       };
     }
-    const loopback: Rule =
-      v.family === 'IPv4'
-        ? {
-            text: 'ip daddr != 127.0.0.0/8',
-            expressions: [
-              ...v.address('daddr', 0),
-              { name: 'bitwise', sreg: reg(0), dreg: reg(0), len: 4, mask: '\xff\0\0\0', xor: immediateZero },
-              cmp(CMP.ne, 0, '\x7f\0\0\0'),
-            ],
-          }
-        : { text: 'ip6 daddr != ::1', expressions: [...v.address('daddr', 0), cmp(CMP.ne, 0, ipBytes('::1')!)] };
+    const loopback = v.isLoopback('daddr', true);
     return {
       text: `fib daddr type local ${loopback.text}`,
       expressions: [...isLocal('daddr'), ...loopback.expressions],
@@ -124,7 +76,7 @@ class RuleBook {
         expressions: [...clusterIp.expressions, ...mark(this.#node)],
       });
     } else if (detectLocal) {
-      const remote = this.#detect(detectLocal, true);
+      const remote = this.#v.detect(detectLocal, true);
       rules.push({
         text: `${clusterIp.text} ${remote.text} ${markText(this.#node)}`,
         expressions: [...clusterIp.expressions, ...remote.expressions, ...mark(this.#node)],
@@ -154,7 +106,7 @@ class RuleBook {
     const { detectLocal } = this.#settings;
     const rules: Rule[] = [];
     if (detectLocal) {
-      const pod = this.#detect(detectLocal, false);
+      const pod = this.#v.detect(detectLocal, false);
       rules.push({
         text: `${pod.text} ${shortCircuit.text}`,
         expressions: [...pod.expressions, ...shortCircuit.expressions],
@@ -188,10 +140,6 @@ class RuleBook {
 
   #masquerading(): Rule[] {
     const v = this.#v;
-    const bit = markBit(this.#node);
-    // nft takes the mask of the highest bit for a prefix.
-    const isMarked = bit === WORD_BIT ? 'meta mark != 0x00000000/1' : `meta mark & ${hex32(bit)} != 0x00000000`;
-    const masquerade: Expression = { name: 'masquerade', flags: NAT_RANGE.protoRandomFully };
     return [
       {
         text: 'meta priority & 8000:0 != none meta priority set none',
@@ -203,18 +151,7 @@ class RuleBook {
           setPriority,
         ],
       },
-      {
-        text: `${isMarked} meta mark set meta mark ^ ${hex32(bit)} masquerade fully-random`,
-        expressions: [
-          { name: 'meta', key: META.mark, dreg: reg(0) },
-          maskBits(0, bit),
-          cmp(CMP.ne, 0, immediateZero),
-          { name: 'meta', key: META.mark, dreg: reg(0) },
-          { name: 'bitwise', sreg: reg(0), dreg: reg(0), len: 4, mask: ALL_ONES, xor: u32Host(bit) },
-          { name: 'metaSet', key: META.mark, sreg: reg(0) },
-          masquerade,
-        ],
-      },
+      masqueradeMarked(this.#node),
       {
         text: `ct status dnat ${v.ip} saddr . ${v.keyText()} @hairpin masquerade fully-random`,
         expressions: [
@@ -230,17 +167,13 @@ class RuleBook {
     ];
   }
 
-  get #reject(): Expression {
-    return { name: 'reject', type: REJECT_ICMP_UNREACH, code: this.#v.family === 'IPv4' ? 3 : 4 };
-  }
-
   #endpointsCheck(): Rule[] {
     const v = this.#v;
     const check = (set: SetName, text: string, end: Expression): Rule => ({
       text: `${v.keyText()} @${set} ${text}`,
       expressions: [...v.key(0), lookup(set, 0), end],
     });
-    return [check('no-endpoints-drop', 'drop', drop), check('no-endpoints-reject', 'reject', this.#reject)];
+    return [check('no-endpoints-drop', 'drop', drop), check('no-endpoints-reject', 'reject', this.#v.reject)];
   }
 
   #nodeportEndpointsCheck(): Rule[] {
@@ -250,12 +183,12 @@ class RuleBook {
       text: `${v.keyText(true)} @${set} ${accepted.text} ${text}`,
       expressions: [...v.key(0, true), lookup(set, 0), ...accepted.expressions, end],
     });
-    return [check('no-endpoints-drop', 'drop', drop), check('no-endpoints-reject', 'reject', this.#reject)];
+    return [check('no-endpoints-drop', 'drop', drop), check('no-endpoints-reject', 'reject', this.#v.reject)];
   }
 
   #serviceCidrsCheck(): Rule[] {
     return this.#settings.serviceCidrs.map((cidr) => {
-      const inside = this.#inCidr('daddr', cidr);
+      const inside = this.#v.inCidr('daddr', cidr);
       return { text: `${inside.text} drop`, expressions: [...inside.expressions, drop] };
     });
   }
@@ -280,7 +213,7 @@ class RuleBook {
     };
     const unusedPort: Rule = {
       text: `${v.ip} daddr @cluster-ips reject`,
-      expressions: [...v.address('daddr', 0), lookup('cluster-ips', 0), this.#reject],
+      expressions: [...v.address('daddr', 0), lookup('cluster-ips', 0), this.#v.reject],
     };
     return new Map<string, Rule[]>([
       ['source-ranges', this.#sourceRanges()],

@@ -2,12 +2,14 @@
 import { FAMILIES, type Family } from '../../native/ip.ts';
 import type { NftConnection } from '../../native/nftables/connection.ts';
 import { frontendKeyLength } from '../nft-table/keys.ts';
+import { kernelChainTexts, tableParts } from '../nft-table/text.ts';
 import type { FamilySettings, NodeSettings } from '../service-plan.ts';
 import { actionChain } from './action-chains.ts';
+import { knownActionChains } from './action-steps.ts';
 import { fixedChains } from './fixed-chains.ts';
 import { readKernel } from './read.ts';
-import { knownActionChains } from './table-plan.ts';
-import { kernelChainTexts, serviceFilter, tableParts } from './text.ts';
+import { LAYOUT } from './schema.ts';
+import { serviceSelection } from './service-selection.ts';
 
 /** Rules that follow from `settings` are printed as nft does, others as their expressions. */
 export async function dumpKernel(nft: NftConnection, settings: NodeSettings | null, service?: string): Promise<string> {
@@ -24,10 +26,10 @@ export async function dumpKernel(nft: NftConnection, settings: NodeSettings | nu
         for (const rule of chains.flat()) known.set(JSON.stringify(rule.expressions), rule.text);
       }
     }
-    const view = { family, chains: kernelChainTexts(table, known), elements: table.elements };
-    const include =
-      service === undefined ? undefined : serviceFilter(service, table.elements, frontendKeyLength(family));
-    parts.push([...tableParts(view, include)].join(''));
+    const view = { layout: LAYOUT, family, chains: kernelChainTexts(table, known), elements: table.elements };
+    const selection =
+      service === undefined ? undefined : serviceSelection(service, table.elements, frontendKeyLength(family));
+    parts.push([...tableParts(view, selection)].join(''));
   }
   return parts.join('\n');
 }

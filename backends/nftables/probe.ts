@@ -2,11 +2,12 @@
 import { readFileSync } from 'node:fs';
 import type { Family } from '../../native/ip.ts';
 import { NftConnection } from '../../native/nftables/connection.ts';
+import { probeTable } from '../nft-table/probe.ts';
 import type { NodeSettings } from '../service-plan.ts';
 import { actionChain } from './action-chains.ts';
 import { PREFIXES } from './actions.ts';
 import { fixedChains } from './fixed-chains.ts';
-import { BASE_CHAINS, SET_NAMES, SETS, TABLE_USERDATA } from './schema.ts';
+import { LAYOUT } from './schema.ts';
 
 /** Oldest kernel, as kube-proxy has it (N-2). */
 const MINIMUM_KERNEL = [5, 13] as const;
@@ -46,9 +47,6 @@ async function probeFamily(nft: NftConnection, family: Family): Promise<void> {
       },
     },
   };
-  const batch = nft.batch('kubeplumb-probe');
-  batch.addTable(family, TABLE_USERDATA);
-  for (const set of SET_NAMES) batch.addSet(family, SETS[family][set]);
   const chains = fixedChains(family, settings);
   for (const prefix of PREFIXES) {
     for (const affinitySeconds of [null, 1]) {
@@ -58,14 +56,5 @@ async function probeFamily(nft: NftConnection, family: Family): Promise<void> {
       );
     }
   }
-  for (const chain of chains.keys()) batch.addChain(family, chain, BASE_CHAINS.get(chain));
-  for (const [chain, rules] of chains) for (const rule of rules) batch.addRule(family, chain, rule.expressions);
-  batch.deleteTable(family);
-  const result = await nft.commit(batch);
-  if (result.outcome === 'committed') return;
-  if (result.outcome === 'refused' && result.refusals.some((r) => r.code === 'EPERM')) {
-    throw new Error('not permitted to change nftables: this needs CAP_NET_ADMIN in the network namespace of the node');
-  }
-  const reason = result.outcome === 'refused' ? result.refusals.map((r) => r.message).join('; ') : 'no reply';
-  throw new Error(`this kernel cannot hold the nftables rules: ${reason}`);
+  await probeTable(nft, LAYOUT, family, chains);
 }

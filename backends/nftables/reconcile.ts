@@ -3,20 +3,11 @@
 import { Breather } from '../../native/breather.ts';
 import { FAMILIES } from '../../native/ip.ts';
 import { type Drift, noCounts, type SyncCounts } from '../backend.ts';
-import type { ServicePlan } from '../service-plan.ts';
-import { addMissing, type Elements } from './changes.ts';
-import { operationBytes } from './chunks.ts';
-import { commitElements, OutcomeUnknown, RulesetChanged } from './committer.ts';
-import type { BackendCore } from './core.ts';
-import { desiredTable, serviceElementsInTurns } from './desired.ts';
-import { type KernelState, readKernel } from './read.ts';
-import { TABLE } from './schema.ts';
-import { ServiceTable } from './service-table.ts';
+import { OutcomeUnknown, RulesetChanged } from '../nft-table/committer.ts';
+import { addMissing } from '../nft-table/operations.ts';
 import {
-  actionOperations,
   describeSteps,
   hasStructure,
-  knownActionChains,
   noSteps,
   planTable,
   type TableSteps,
@@ -24,7 +15,17 @@ import {
   writeElementsInTurns,
   writeRemovals,
   writeStructure,
-} from './table-plan.ts';
+} from '../nft-table/table-plan.ts';
+import type { ServicePlan } from '../service-plan.ts';
+import { actionOperations, knownActionChains } from './action-steps.ts';
+import type { Elements } from './changes.ts';
+import { operationBytes } from './chunks.ts';
+import { commitElements } from './commit-elements.ts';
+import type { BackendCore } from './core.ts';
+import { desiredTable, serviceElementsInTurns } from './desired.ts';
+import { type KernelState, readKernel } from './read.ts';
+import { type SetName, TABLE } from './schema.ts';
+import { ServiceTable } from './service-table.ts';
 
 const ATTEMPTS = 5;
 const noElements: Elements = new Map();
@@ -44,7 +45,7 @@ export class Reconciler {
    */
   async startFrom(kernel: KernelState, plans: readonly ServicePlan[], counts: SyncCounts): Promise<boolean> {
     this.#core.tables.clear();
-    const steps: TableSteps[] = [];
+    const steps: TableSteps<SetName>[] = [];
     const breather = new Breather();
     for (const family of FAMILIES) {
       if (!this.#core.settings.families[family]) continue;
@@ -73,7 +74,7 @@ export class Reconciler {
   /** Makes tables without Services, in place of those that exist. */
   async startEmpty(counts: SyncCounts): Promise<void> {
     const present = new Set(this.#core.nft.tables().flatMap((t) => (t.name === TABLE ? [t.family] : [])));
-    const steps: TableSteps[] = [];
+    const steps: TableSteps<SetName>[] = [];
     for (const family of this.#core.tables.keys()) {
       const table = new ServiceTable(family);
       this.#core.tables.set(family, table);
@@ -84,7 +85,11 @@ export class Reconciler {
   }
 
   /** Sends steps: all in one transaction if there is no table yet, else chains before the elements that lead to them. */
-  async #apply(steps: readonly TableSteps[], counts: SyncCounts, generation: number | undefined): Promise<void> {
+  async #apply(
+    steps: readonly TableSteps<SetName>[],
+    counts: SyncCounts,
+    generation: number | undefined,
+  ): Promise<void> {
     const commit = this.#core.committer;
     const bytes = steps.reduce((sum, s) => sum + operationBytes(s.elements), 0);
     const together = bytes <= commit.limit && steps.every((s) => s.replaceTable !== 'none' || !hasStructure(s));
@@ -93,7 +98,7 @@ export class Reconciler {
         counts,
         async (batch) => {
           for (const s of steps) writeStructure(batch, s);
-          for (const s of steps) await writeElementsInTurns(batch, s.family, s.elements);
+          for (const s of steps) await writeElementsInTurns(batch, s);
         },
         generation,
       );
@@ -103,7 +108,7 @@ export class Reconciler {
       counts,
       (batch) => {
         for (const s of steps) writeStructure(batch, s);
-        for (const s of steps) writeElements(batch, s.family, actionOperations(s.elements, true));
+        for (const s of steps) writeElements(batch, { ...s, elements: actionOperations(s.elements, true) });
       },
       generation,
     );
@@ -117,7 +122,7 @@ export class Reconciler {
   async repair(): Promise<Drift | null> {
     for (let attempt = 1; ; attempt++) {
       const kernel = await readKernel(this.#core.nft, [...this.#core.tables.keys()]);
-      const steps: TableSteps[] = [];
+      const steps: TableSteps<SetName>[] = [];
       for (const [family, table] of this.#core.tables) {
         const elements = await serviceElementsInTurns(table);
         addMissing(elements, table.leftovers);

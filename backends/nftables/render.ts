@@ -1,11 +1,12 @@
 // The table as text from memory: what a running backend has applied, or what plans would lead to, without a kernel.
 import { FAMILIES } from '../../native/ip.ts';
 import { frontendKeyLength } from '../nft-table/keys.ts';
+import { chainTexts, tableParts } from '../nft-table/text.ts';
 import type { NodeSettings, ServicePlan } from '../service-plan.ts';
 import type { Elements } from './changes.ts';
 import { desiredTable, serviceElements } from './desired.ts';
+import { serviceSelection } from './service-selection.ts';
 import { ServiceTable } from './service-table.ts';
-import { chainTexts, serviceFilter, tableParts } from './text.ts';
 
 /**
  * Text of these tables as of the first part, in parts; only what concerns one Service with `service`
@@ -17,10 +18,11 @@ export function* renderParts(
   service?: string,
 ): Generator<string> {
   const all = [...tables].map((table) => desiredTable(settings, table, serviceElements(table, service)));
-  for (const [i, { family, chains, elements }] of all.entries()) {
+  for (const [i, { layout, family, chains, elements }] of all.entries()) {
     if (i > 0) yield '\n';
-    const include = service === undefined ? undefined : serviceFilter(service, elements, frontendKeyLength(family));
-    yield* tableParts({ family, chains: chainTexts(chains), elements }, include);
+    const selection =
+      service === undefined ? undefined : serviceSelection(service, elements, frontendKeyLength(family));
+    yield* tableParts({ layout, family, chains: chainTexts(chains), elements }, selection);
   }
 }
 

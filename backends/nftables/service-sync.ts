@@ -1,13 +1,16 @@
 // Applies changes of plans. Nothing is read: what the kernel holds is known, and only the difference is sent.
 import { noCounts, type RefusedService, type SyncCounts, type SyncResult } from '../backend.ts';
+import { OutcomeUnknown, TransactionRefused } from '../nft-table/committer.ts';
+import { writeElements, writeStructure } from '../nft-table/table-plan.ts';
 import type { PlanChange } from '../service-plan.ts';
+import { newActionSteps } from './action-steps.ts';
 import { operationBytes } from './chunks.ts';
-import { commitElements, OutcomeUnknown, TransactionRefused } from './committer.ts';
+import { commitElements } from './commit-elements.ts';
 import type { BackendCore } from './core.ts';
 import type { Reconciler } from './reconcile.ts';
 import { refusedServices } from './refusal.ts';
+import { LAYOUT } from './schema.ts';
 import type { PreparedChange, ServiceTable } from './service-table.ts';
-import { newActionSteps, writeElements, writeStructure } from './table-plan.ts';
 
 export class ServiceSync {
   readonly #core: BackendCore;
@@ -102,7 +105,7 @@ export class ServiceSync {
       await this.#core.committer.commit(counts, (batch) => {
         for (const steps of chains) {
           writeStructure(batch, steps);
-          writeElements(batch, steps.family, steps.elements);
+          writeElements(batch, steps);
         }
       });
       for (const [table, { newActions }] of prepared) table.haveActions(newActions);
@@ -110,7 +113,9 @@ export class ServiceSync {
     const size = prepared.reduce((sum, [, p]) => sum + operationBytes(p.reduced.now), 0);
     if (size <= this.#core.committer.limit) {
       await this.#core.committer.commit(counts, (batch) => {
-        for (const [table, { reduced }] of prepared) writeElements(batch, table.family, reduced.now);
+        for (const [{ family }, { reduced }] of prepared) {
+          writeElements(batch, { layout: LAYOUT, family, elements: reduced.now });
+        }
       });
     } else {
       for (const [table, { reduced }] of prepared)

@@ -5,6 +5,7 @@ import type { Element } from '../../native/nftables/batch.ts';
 import { u32FromHost, u32Host } from '../../native/nftables/constants.ts';
 import { indexBytes } from '../nft-table/fields.ts';
 import { frontendKey, frontendKeyLength } from '../nft-table/keys.ts';
+import { ReferenceCounts } from '../nft-table/operations.ts';
 import type { PlanChange, ServicePlan, ServicePortPlan } from '../service-plan.ts';
 import {
   type Action,
@@ -16,7 +17,7 @@ import {
   NODEPORT_LOCAL_WORD,
   parseChainName,
 } from './actions.ts';
-import { ElementChanges, type Elements, type Reduced, ReferenceCounts, SHARED_SETS } from './changes.ts';
+import { ElementChanges, type Elements, type Reduced, SHARED_SETS } from './changes.ts';
 import {
   type AffinityNumbers,
   type Emit,
@@ -56,7 +57,7 @@ export class ServiceTable {
   readonly actions = new Map<string, Action>();
   /** Elements whose deletion waits until no packet needs them any more. */
   readonly leftovers: Elements = new Map();
-  readonly #references = new ReferenceCounts();
+  readonly #references = new ReferenceCounts<SetName>();
   readonly #sids = new NumberPool(MAX_SID);
 
   constructor(family: Family) {

@@ -1,8 +1,8 @@
 // Evaluates nf_tables rules as the kernel does: registers of 32 bits that a rule must write before it reads them,
 // lookups in the table's elements, jumps and gotos. Anything it does not know throws.
 
+import type { DesiredTable } from '../../backends/nft-table/table-plan.ts';
 import { AFFINITY_SIZE, SETS, type SetName } from '../../backends/nftables/schema.ts';
-import type { DesiredTable } from '../../backends/nftables/table-plan.ts';
 import type { Element } from '../../native/nftables/batch.ts';
 import {
   CMP,
@@ -94,10 +94,10 @@ class Registers {
 }
 
 export class RulesetMachine {
-  readonly #table: DesiredTable;
+  readonly #table: DesiredTable<SetName>;
   readonly #ranges = new Map<SetName, Element[]>();
 
-  constructor(table: DesiredTable) {
+  constructor(table: DesiredTable<SetName>) {
     this.#table = table;
     for (const [set, elements] of table.elements) {
       const ranges = [...elements.values()].filter((element) => element.keyEnd !== undefined);

@@ -1,7 +1,8 @@
 // Sends packets through the tables of this project, hook by hook, the way the kernel does with the first packet of a
 // connection (S-1, S-34, S-44). Every random choice is followed to all its ends, so results come with probabilities.
-import { BASE_CHAINS } from '../../backends/nftables/schema.ts';
-import type { DesiredTable } from '../../backends/nftables/table-plan.ts';
+
+import type { DesiredTable } from '../../backends/nft-table/table-plan.ts';
+import { BASE_CHAINS, type SetName } from '../../backends/nftables/schema.ts';
 import { type Family, familyOf, ipBytes, ipText } from '../../native/ip.ts';
 import { type PacketState, type Remembered, RulesetMachine, type Surroundings } from './ruleset-machine.ts';
 
@@ -29,7 +30,7 @@ export interface Outcome {
 }
 
 export interface SimulatorOptions {
-  readonly tables: readonly DesiredTable[];
+  readonly tables: readonly DesiredTable<SetName>[];
   /** Addresses of the host; all of 127.0.0.0/8 and ::1 are local besides. */
   readonly localAddresses: readonly string[];
   /** Clock of session affinity. */
@@ -59,7 +60,7 @@ export class RulesetSimulator {
   }
 
   /** As a transaction does; what packets wrote stays. */
-  replaceTables(tables: readonly DesiredTable[]): void {
+  replaceTables(tables: readonly DesiredTable<SetName>[]): void {
     this.#machines = new Map(tables.map((table) => [table.family, new RulesetMachine(table)]));
   }
 

@@ -1,5 +1,6 @@
 // A table of nf_tables held in memory: takes element operations as the kernel does, all of them or none.
-import { type Elements, type Operations, sameElement } from '../../backends/nftables/changes.ts';
+import { sameElement } from '../../backends/nft-table/operations.ts';
+import type { Elements, Operations } from '../../backends/nftables/changes.ts';
 import type { SetName } from '../../backends/nftables/schema.ts';
 import type { Element } from '../../native/nftables/batch.ts';
 

@@ -1,9 +1,9 @@
 // Budgets: what a change may cost in element operations, and that Services never add chains, sets or rules.
 import t from 'tap';
+import { asKernelTable, planTable } from '../../../backends/nft-table/table-plan.ts';
 import { desiredTable } from '../../../backends/nftables/desired.ts';
 import { tablesOf } from '../../../backends/nftables/render.ts';
 import type { PreparedChange, ServiceTable } from '../../../backends/nftables/service-table.ts';
-import { asKernelTable, planTable } from '../../../backends/nftables/table-plan.ts';
 import type { Endpoint, ServicePlan, ServicePortPlan } from '../../../backends/service-plan.ts';
 import { changeTo, endpoint, endpoints, portPlan, SETTINGS, servicePlan } from '../../support/plans.ts';
 

@@ -1,6 +1,7 @@
 // Bytes that must not change: what nft needs to print a set, a whole message, words.
 import t from 'tap';
 import { fieldsText, indexBytes, portBytes, protocolBytes, wordText } from '../../../backends/nft-table/fields.ts';
+import { TABLE_USERDATA } from '../../../backends/nft-table/layout.ts';
 import {
   ActionWords,
   chainName,
@@ -11,7 +12,7 @@ import {
   wordKind,
 } from '../../../backends/nftables/actions.ts';
 import { affinityWord } from '../../../backends/nftables/elements.ts';
-import { SETS, type SetName, TABLE, TABLE_USERDATA } from '../../../backends/nftables/schema.ts';
+import { SETS, type SetName, TABLE } from '../../../backends/nftables/schema.ts';
 import { type Family, ipBytes } from '../../../native/ip.ts';
 import { MessageWriter } from '../../../native/netlink/message.ts';
 import { Batch, commentText, commentUserdata } from '../../../native/nftables/batch.ts';

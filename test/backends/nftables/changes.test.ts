@@ -1,7 +1,8 @@
 // What is no longer needed and what is needed, folded to the fewest operations.
 import t from 'tap';
 import { indexBytes, portBytes, protocolBytes } from '../../../backends/nft-table/fields.ts';
-import { diffSet, ElementChanges, type Elements, ReferenceCounts } from '../../../backends/nftables/changes.ts';
+import { diffSet, ReferenceCounts } from '../../../backends/nft-table/operations.ts';
+import { ElementChanges, type Elements } from '../../../backends/nftables/changes.ts';
 import type { SetName } from '../../../backends/nftables/schema.ts';
 import { ipBytes } from '../../../native/ip.ts';
 import type { Element } from '../../../native/nftables/batch.ts';
@@ -17,7 +18,7 @@ const LL2 = 0x80030002;
 
 function reduce(
   change: (changes: ElementChanges) => void,
-  references = new ReferenceCounts(),
+  references = new ReferenceCounts<SetName>(),
   leftovers: Elements = new Map(),
 ) {
   const changes = new ElementChanges();
@@ -67,7 +68,7 @@ t.test('a frontend that passes to another Service gets its comment', async (t) =
 
 t.test('shared elements are counted', async (t) => {
   const ip: Element = { key: ipBytes('10.96.0.1')! };
-  const references = new ReferenceCounts();
+  const references = new ReferenceCounts<SetName>();
   const first = reduce((changes) => changes.add('cluster-ips', ip), references);
   t.same(first.additions, [['cluster-ips', ip]]);
   t.equal(references.get('cluster-ips', ip.key), 0, 'nothing is counted before the commit');

@@ -1,13 +1,13 @@
 // Which elements a ServicePort needs, for every policy; limits.
 import t from 'tap';
 import { mergeRanges } from '../../../backends/nft-table/keys.ts';
+import { elementText } from '../../../backends/nft-table/text.ts';
 import { ActionWords, MAX_ENDPOINTS, parseChainName } from '../../../backends/nftables/actions.ts';
 import type { Elements } from '../../../backends/nftables/changes.ts';
 import { desiredTable } from '../../../backends/nftables/desired.ts';
 import { renderService } from '../../../backends/nftables/elements.ts';
 import { tablesOf } from '../../../backends/nftables/render.ts';
-import { SET_NAMES } from '../../../backends/nftables/schema.ts';
-import { elementText } from '../../../backends/nftables/text.ts';
+import { LAYOUT, SET_NAMES } from '../../../backends/nftables/schema.ts';
 import type { Frontend, ServicePlan, ServicePortPlan } from '../../../backends/service-plan.ts';
 import { ipBytes, ipText } from '../../../native/ip.ts';
 import { endpoint, endpoints, portPlan, SETTINGS, servicePlan } from '../../support/plans.ts';
@@ -30,7 +30,9 @@ function elementsOf(...plans: ServicePlan[]): Elements {
 function lines(port: Partial<ServicePortPlan>): string[] {
   const elements = elementsOf(servicePlan('web', [portPlan(port)]));
   return SET_NAMES.filter((set) => !STANDING.has(set))
-    .flatMap((set) => [...(elements.get(set)?.values() ?? [])].map((e) => `${set}: ${elementText(set, e, 'IPv4')}`))
+    .flatMap((set) =>
+      [...(elements.get(set)?.values() ?? [])].map((e) => `${set}: ${elementText(LAYOUT.shapes[set], e, 'IPv4')}`),
+    )
     .sort();
 }
 
@@ -160,7 +162,7 @@ t.test('more endpoints than a word can count', async (t) => {
   const elements = elementsOf(servicePlan('web', [portPlan({ cluster: all })]));
   t.equal(elements.get('endpoints')!.size, MAX_ENDPOINTS);
   t.match(
-    [...elements.get('services')!.values()].map((e) => elementText('services', e, 'IPv4')),
+    [...elements.get('services')!.values()].map((e) => elementText(LAYOUT.shapes.services, e, 'IPv4')),
     ['10.96.0.1 . tcp . 80 comment "shop/web" : 8001:ffff'],
   );
   t.ok([...elements.get('actions')!.values()].some((e) => e.data === `lb-${MAX_ENDPOINTS}`));

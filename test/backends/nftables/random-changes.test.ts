@@ -1,10 +1,10 @@
 // Random changes of plans against a table in memory that refuses what the kernel would: the operations always fit, lead
 // to what a fresh start would write, and a restart finds nothing to do.
 import t from 'tap';
+import { asKernelTable, planTable } from '../../../backends/nft-table/table-plan.ts';
 import type { Elements } from '../../../backends/nftables/changes.ts';
 import { desiredTable } from '../../../backends/nftables/desired.ts';
 import { ServiceTable } from '../../../backends/nftables/service-table.ts';
-import { asKernelTable, planTable } from '../../../backends/nftables/table-plan.ts';
 import type { PlanChange } from '../../../backends/service-plan.ts';
 import { FAMILIES } from '../../../native/ip.ts';
 import {

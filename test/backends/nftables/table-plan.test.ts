@@ -1,23 +1,24 @@
 // The steps from what the kernel holds to what it shall hold.
 import t from 'tap';
-import { desiredTable } from '../../../backends/nftables/desired.ts';
-import type { KernelTable } from '../../../backends/nftables/read.ts';
-import { tablesOf } from '../../../backends/nftables/render.ts';
+import type { KernelTable } from '../../../backends/nft-table/read.ts';
 import {
   asKernelTable,
   describeSteps,
   hasStructure,
-  knownActionChains,
   noSteps,
   planTable,
-} from '../../../backends/nftables/table-plan.ts';
+} from '../../../backends/nft-table/table-plan.ts';
+import { knownActionChains } from '../../../backends/nftables/action-steps.ts';
+import { desiredTable } from '../../../backends/nftables/desired.ts';
+import { tablesOf } from '../../../backends/nftables/render.ts';
+import type { SetName } from '../../../backends/nftables/schema.ts';
 import { endpoints, portPlan, SETTINGS, servicePlan } from '../../support/plans.ts';
 
 const table = tablesOf(SETTINGS, [servicePlan('web', [portPlan({ cluster: endpoints(3) })])])[0]!;
 const desired = desiredTable(SETTINGS, table);
 const intact = asKernelTable(desired);
 
-const plan = (changes: Partial<KernelTable>) => planTable({ ...intact, ...changes }, desired);
+const plan = (changes: Partial<KernelTable<SetName>>) => planTable({ ...intact, ...changes }, desired);
 function without<K, V>(map: ReadonlyMap<K, V>, key: K): Map<K, V> {
   const copy = new Map(map);
   copy.delete(key);

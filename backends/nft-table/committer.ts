@@ -1,15 +1,8 @@
 // Commits transactions one at a time and keeps the books: what was sent, and which generation the ruleset must have.
-
-import type { Family } from '../../native/ip.ts';
 import { NetlinkSocket } from '../../native/netlink/socket.ts';
 import type { Batch } from '../../native/nftables/batch.ts';
 import type { NftConnection, Refusal } from '../../native/nftables/connection.ts';
 import type { SyncCounts } from '../backend.ts';
-import { frontendKeyLength } from '../nft-table/keys.ts';
-import type { Operations } from './changes.ts';
-import { chunks, operationBytes } from './chunks.ts';
-import { TABLE } from './schema.ts';
-import { writeElementsInTurns } from './table-plan.ts';
 
 /** The kernel refused a transaction; nothing of it was applied. */
 export class TransactionRefused extends Error {
@@ -46,14 +39,17 @@ const FORCED_LIMIT = 48 << 20;
 
 export class Committer {
   readonly #nft: NftConnection;
+  readonly #table: string;
   /** The generation that only our own commits lead to. */
   expectedGeneration = 0;
 
   /** Bytes that one transaction may have. */
   readonly limit: number;
 
-  constructor(nft: NftConnection, limitBytes?: number) {
+  /** @param table The table that batches are about. */
+  constructor(nft: NftConnection, table: string, limitBytes?: number) {
     this.#nft = nft;
+    this.#table = table;
     this.limit = limitBytes ?? (nft.socket.sendForced ? FORCED_LIMIT : NetlinkSocket.sendLimit);
   }
 
@@ -62,7 +58,7 @@ export class Committer {
    * @throws TransactionRefused, RulesetChanged, OutcomeUnknown
    */
   async commit(counts: SyncCounts, write: (batch: Batch) => void | Promise<void>, generation?: number): Promise<void> {
-    const batch = this.#nft.batch(TABLE, generation);
+    const batch = this.#nft.batch(this.#table, generation);
     await write(batch);
     if (batch.empty) return;
     const bytes = batch.bytes;
@@ -79,17 +75,4 @@ export class Committer {
     counts.transactions++;
     counts.bytes += bytes;
   }
-}
-
-/** Commits element operations, in several consistent transactions if they do not fit one. */
-export async function commitElements(
-  committer: Committer,
-  family: Family,
-  operations: Operations,
-  counts: SyncCounts,
-): Promise<void> {
-  const { limit } = committer;
-  const parts =
-    operationBytes(operations) <= limit ? [operations] : chunks(operations, limit, frontendKeyLength(family));
-  for (const part of parts) await committer.commit(counts, (batch) => writeElementsInTurns(batch, family, part));
 }

@@ -3,25 +3,29 @@ import type { Family } from '../../native/ip.ts';
 import { MessageWriter } from '../../native/netlink/message.ts';
 import type { Batch, Element, SetDeclaration } from '../../native/nftables/batch.ts';
 import { type Expression, writeExpression } from '../../native/nftables/expression.ts';
-import type { NodeSettings } from '../service-plan.ts';
-import { actionChain } from './action-chains.ts';
-import { type Action, chainName, parseChainName } from './actions.ts';
-import { diffSet, type Elements, emptyOperations, type Operations } from './changes.ts';
+import { TABLE_USERDATA, type TableLayout } from './layout.ts';
+import { diffSet, type ElementsOf, emptyOperations, type OperationsOf } from './operations.ts';
 import type { KernelTable } from './read.ts';
 import type { Rule } from './rule-parts.ts';
-import { BASE_CHAINS, SET_NAMES, SETS, type SetName, TABLE_USERDATA } from './schema.ts';
 
 /** A family's table as it shall be. */
-export interface DesiredTable {
+export interface DesiredTable<S extends string> {
+  readonly layout: TableLayout<S>;
   readonly family: Family;
   /** Chains with their rules, in the order in which they are to be created. */
   readonly chains: ReadonlyMap<string, readonly Rule[]>;
-  readonly elements: Elements;
+  readonly elements: ElementsOf<S>;
+}
+
+/** Operations on the elements of a table. */
+export interface ElementSteps<S extends string> {
+  readonly layout: TableLayout<S>;
+  readonly family: Family;
+  readonly elements: OperationsOf<S>;
 }
 
 /** Operations on chains and sets, and on elements, in the order they are to be sent. */
-export interface TableSteps {
-  readonly family: Family;
+export interface TableSteps<S extends string> extends ElementSteps<S> {
   readonly replaceTable: 'none' | 'create' | 'recreate';
   readonly newSets: readonly SetDeclaration[];
   readonly newChains: readonly string[];
@@ -29,11 +33,10 @@ export interface TableSteps {
   readonly newRules: readonly (readonly [string, readonly Rule[]])[];
   readonly oldChains: readonly string[];
   readonly oldSets: readonly string[];
-  readonly elements: Operations;
 }
 
-const baseText = (name: string): string => {
-  const base = BASE_CHAINS.get(name);
+const baseText = (layout: TableLayout<string>, name: string): string => {
+  const base = layout.baseChains.get(name);
   return base ? `${base.type}:${base.hook}:${base.priority}` : '';
 };
 
@@ -50,22 +53,24 @@ function fingerprint(rules: readonly (readonly Expression[])[]): string {
 }
 
 /** A desired table as if the kernel held it already: what changes of settings are compared with. */
-export function asKernelTable(table: DesiredTable): KernelTable {
+export function asKernelTable<S extends string>(table: DesiredTable<S>): KernelTable<S> {
+  const { layout } = table;
   return {
     damaged: null,
-    chains: new Map([...table.chains.keys()].map((name) => [name, baseText(name)])),
+    chains: new Map([...table.chains.keys()].map((name) => [name, baseText(layout, name)])),
     rules: new Map([...table.chains].map(([name, rules]) => [name, rules.map((r) => r.expressions)])),
-    sets: new Set(SET_NAMES),
+    sets: new Set(layout.setNames),
     elements: table.elements,
   };
 }
 
 /** The steps from `kernel` (null: there is no table) to `desired`. */
-export function planTable(kernel: KernelTable | null, desired: DesiredTable): TableSteps {
-  const { family } = desired;
-  const declarations = SETS[family];
+export function planTable<S extends string>(kernel: KernelTable<S> | null, desired: DesiredTable<S>): TableSteps<S> {
+  const { layout, family } = desired;
+  const declarations = layout.sets[family];
   const moved =
-    kernel && [...desired.chains.keys()].some((c) => kernel.chains.has(c) && kernel.chains.get(c) !== baseText(c));
+    kernel &&
+    [...desired.chains.keys()].some((c) => kernel.chains.has(c) && kernel.chains.get(c) !== baseText(layout, c));
   const fresh = kernel === null || kernel.damaged !== null || moved === true;
   const have = fresh ? null : kernel;
   const newChains: string[] = [];
@@ -84,17 +89,18 @@ export function planTable(kernel: KernelTable | null, desired: DesiredTable): Ta
   }
   const oldChains = [...(have?.chains.keys() ?? [])].filter((c) => !desired.chains.has(c));
   const oldSets = [...(have?.sets ?? [])].filter((s) => !(s in declarations));
-  const elements = emptyOperations();
-  for (const set of SET_NAMES) {
+  const elements = emptyOperations<S>();
+  for (const set of layout.setNames) {
     const none: ReadonlyMap<string, Element> = new Map();
     const diff = diffSet(have?.elements.get(set) ?? none, desired.elements.get(set) ?? none);
     if (diff.deletions.length > 0) elements.deletions.set(set, diff.deletions);
     if (diff.additions.length > 0) elements.additions.set(set, diff.additions);
   }
   return {
+    layout,
     family,
     replaceTable: have ? 'none' : kernel === null ? 'create' : 'recreate',
-    newSets: SET_NAMES.filter((s) => !have?.sets.has(s)).map((s) => declarations[s]),
+    newSets: layout.setNames.filter((s) => !have?.sets.has(s)).map((s) => declarations[s]),
     newChains,
     flushChains: [...flushChains, ...oldChains],
     newRules,
@@ -104,107 +110,71 @@ export function planTable(kernel: KernelTable | null, desired: DesiredTable): Ta
   };
 }
 
-/** Steps that create chains which do not exist yet, before any word leads to them. */
-export function newActionSteps(
-  family: Family,
-  settings: NodeSettings,
-  actions: readonly Action[],
-  elements: readonly Element[],
-): TableSteps {
-  const additions: Operations['additions'] = new Map();
-  if (elements.length > 0) {
-    additions.set('actions', [...elements]);
-    additions.set('local-actions', [...elements]);
-  }
-  return {
-    family,
-    replaceTable: 'none',
-    newSets: [],
-    newChains: actions.map(chainName),
-    flushChains: [],
-    newRules: actions.map((action) => [chainName(action), actionChain(family, settings, action)]),
-    oldChains: [],
-    oldSets: [],
-    elements: { deletions: new Map(), additions },
-  };
-}
-
 /** True when there is nothing to do. */
-export function noSteps(steps: TableSteps): boolean {
+export function noSteps(steps: TableSteps<string>): boolean {
   return steps.replaceTable === 'none' && !hasStructure(steps) && !hasElements(steps.elements);
 }
 
-export function hasStructure(steps: TableSteps): boolean {
+export function hasStructure(steps: TableSteps<string>): boolean {
   return (
     steps.newSets.length + steps.newChains.length + steps.flushChains.length + steps.newRules.length > 0 ||
     steps.oldChains.length + steps.oldSets.length > 0
   );
 }
 
-export function hasElements(operations: Operations): boolean {
+export function hasElements(operations: OperationsOf<string>): boolean {
   return operations.deletions.size > 0 || operations.additions.size > 0;
 }
 
 /** Writes table, sets, chains and rules. Old chains and sets go in writeRemovals, once nothing refers to them. */
-export function writeStructure(batch: Batch, steps: TableSteps): void {
-  const { family } = steps;
+export function writeStructure(batch: Batch, steps: TableSteps<string>): void {
+  const { layout, family } = steps;
   if (steps.replaceTable === 'recreate') batch.deleteTable(family);
   if (steps.replaceTable !== 'none') batch.addTable(family, TABLE_USERDATA);
   for (const set of steps.newSets) batch.addSet(family, set);
-  for (const chain of steps.newChains) batch.addChain(family, chain, BASE_CHAINS.get(chain));
+  for (const chain of steps.newChains) batch.addChain(family, chain, layout.baseChains.get(chain));
   for (const chain of steps.flushChains) batch.flushChain(family, chain);
   for (const [chain, rules] of steps.newRules) {
     for (const rule of rules) batch.addRule(family, chain, rule.expressions);
   }
 }
 
-export function writeElements(batch: Batch, family: Family, operations: Operations): void {
-  for (const [set, elements] of operations.deletions) batch.deleteElements(family, SETS[family][set], elements);
-  for (const [set, elements] of operations.additions) batch.addElements(family, SETS[family][set], elements);
+export function writeElements<S extends string>(batch: Batch, steps: ElementSteps<S>): void {
+  const { family, elements } = steps;
+  const sets = steps.layout.sets[family];
+  for (const [set, list] of elements.deletions) batch.deleteElements(family, sets[set], list);
+  for (const [set, list] of elements.additions) batch.addElements(family, sets[set], list);
 }
 
 /** Elements written between two turns of the event loop. */
 const TURN_ELEMENTS = 10_000;
 
 /** The same, giving the event loop turns; nothing else may write to the batch meanwhile. */
-export async function writeElementsInTurns(batch: Batch, family: Family, operations: Operations): Promise<void> {
-  const parts = async (elements: readonly Element[], write: (part: readonly Element[]) => void): Promise<void> => {
-    for (let at = 0; at < elements.length; at += TURN_ELEMENTS) {
+export async function writeElementsInTurns<S extends string>(batch: Batch, steps: ElementSteps<S>): Promise<void> {
+  const { family, elements } = steps;
+  const sets = steps.layout.sets[family];
+  const parts = async (list: readonly Element[], write: (part: readonly Element[]) => void): Promise<void> => {
+    for (let at = 0; at < list.length; at += TURN_ELEMENTS) {
       if (at > 0) await new Promise<void>((resolve) => setImmediate(resolve));
-      write(elements.slice(at, at + TURN_ELEMENTS));
+      write(list.slice(at, at + TURN_ELEMENTS));
     }
   };
-  for (const [set, elements] of operations.deletions) {
-    await parts(elements, (part) => batch.deleteElements(family, SETS[family][set], part));
+  for (const [set, list] of elements.deletions) {
+    await parts(list, (part) => batch.deleteElements(family, sets[set], part));
   }
-  for (const [set, elements] of operations.additions) {
-    await parts(elements, (part) => batch.addElements(family, SETS[family][set], part));
+  for (const [set, list] of elements.additions) {
+    await parts(list, (part) => batch.addElements(family, sets[set], part));
   }
 }
 
-export function writeRemovals(batch: Batch, steps: TableSteps): void {
+export function writeRemovals(batch: Batch, steps: TableSteps<string>): void {
   // A foreign verdict map may lead to a foreign chain.
   for (const set of steps.oldSets) batch.deleteSet(steps.family, set);
   for (const chain of steps.oldChains) batch.deleteChain(steps.family, chain);
 }
 
-/** Chains of the kernel that an action of ours would have; they stay although nothing uses them now. */
-export function knownActionChains(kernel: KernelTable): Action[] {
-  return [...kernel.chains].flatMap(([name, base]) => {
-    const action = base === '' ? parseChainName(name) : null;
-    return action && chainName(action) === name ? [action] : [];
-  });
-}
-
-/** Only the operations on `actions` and `local-actions`, or all but those. */
-export function actionOperations(operations: Operations, only: boolean): Operations {
-  const pick = (lists: Map<SetName, Element[]>): Map<SetName, Element[]> =>
-    new Map([...lists].filter(([set]) => (set === 'actions' || set === 'local-actions') === only));
-  return { deletions: pick(operations.deletions), additions: pick(operations.additions) };
-}
-
 /** In words, for the log. */
-export function describeSteps(steps: TableSteps): string {
+export function describeSteps<S extends string>(steps: TableSteps<S>): string {
   if (steps.replaceTable !== 'none')
     return `${steps.family} table ${steps.replaceTable === 'create' ? 'missing' : 'damaged'}`;
   const parts = [
@@ -212,7 +182,7 @@ export function describeSteps(steps: TableSteps): string {
     ...steps.newChains.map((c) => `chain ${c} missing`),
     ...steps.flushChains.map((c) => `rules of chain ${c} changed`),
   ];
-  for (const set of SET_NAMES) {
+  for (const set of steps.layout.setNames) {
     const wrong = steps.elements.deletions.get(set)?.length ?? 0;
     const missing = steps.elements.additions.get(set)?.length ?? 0;
     if (wrong + missing > 0) parts.push(`${set}: ${missing} elements missing, ${wrong} not ours`);
