@@ -2,6 +2,7 @@
 import dgram from 'node:dgram';
 import net from 'node:net';
 import { type Attempt, type Failure, monotonicMs, type Target } from './host-calls.ts';
+import { scaled } from './time-scale.ts';
 
 const DEFAULT_TIMEOUT_MS = { TCP: 1500, UDP: 1000 } as const;
 
@@ -37,7 +38,7 @@ class Waiter {
     const line = this.#lines.shift();
     if (line !== undefined) this.#answer(line);
     else if (this.#ended) this.#finish(this.#ended);
-    else this.#timer = setTimeout(() => this.#finish({ outcome: 'timeout', code: '' }), timeoutMs);
+    else this.#timer = setTimeout(() => this.#finish({ outcome: 'timeout', code: '' }), scaled(timeoutMs));
   }
 
   line(line: string): void {

@@ -7,6 +7,7 @@ import { type LoadResult, monotonicMs } from './host-calls.ts';
 import { rawService, rawSlice } from './kube-objects.ts';
 import type { AgentOptions, RunningAgent } from './running-agent.ts';
 import { CLIENT_IP, PODS, podIp, startTestNode, type TestNode } from './test-node.ts';
+import { scaled } from './time-scale.ts';
 
 export interface ChurnOptions {
   readonly seconds: number;
@@ -148,7 +149,7 @@ class ServiceUnderTest {
 
   /** After this a connection that is still sent there is refused. */
   async #close(pod: number, port: number): Promise<void> {
-    await new Promise((resolve) => setTimeout(resolve, DRAIN_MS));
+    await new Promise((resolve) => setTimeout(resolve, scaled(DRAIN_MS)));
     await this.#node.net.host(PODS[pod - 1]!).call('unlisten', { proto: 'TCP', ip: podIp(pod), port });
   }
 

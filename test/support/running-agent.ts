@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { askAgentFor } from '../../agent/ctl/agent-client.ts';
 import type { Status } from '../../agent/status.ts';
 import type { Network } from './network.ts';
+import { scaled } from './time-scale.ts';
 
 const MAIN = fileURLToPath(new URL('../../agent/main.ts', import.meta.url));
 const HEALTHZ = `for (const path of ['healthz', 'livez']) {
@@ -138,7 +139,7 @@ export class RunningAgent {
         timer = setTimeout(() => {
           this.#waiting.delete(waiting);
           reject(new Error(`the agent did not say: ${what}; but:\n${this.#tail()}`));
-        }, limitMs);
+        }, scaled(limitMs));
         this.#waiting.add(waiting);
       });
     } finally {

@@ -7,6 +7,7 @@ import type { Host } from './host.ts';
 import { rawNode } from './kube-objects.ts';
 import { createNetwork, type Network, NODE_IPS } from './network.ts';
 import { type AgentOptions, agentFolder, NODE_NAME, RunningAgent } from './running-agent.ts';
+import { scaled } from './time-scale.ts';
 
 /** The pods; those with an even number run on the node. They listen on the ports a test asks for. */
 export const PODS = ['pod-1', 'pod-2', 'pod-3', 'pod-4'] as const;
@@ -91,7 +92,7 @@ function ownNode(): ApiObject {
 
 /** Waits until something holds. @throws Error after `limitMs` */
 export async function until(what: string, holds: () => boolean | Promise<boolean>, limitMs = 15_000): Promise<void> {
-  const deadline = performance.now() + limitMs;
+  const deadline = performance.now() + scaled(limitMs);
   while (!(await holds())) {
     if (performance.now() > deadline) throw new Error(`never came true: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
