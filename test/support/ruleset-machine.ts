@@ -2,8 +2,7 @@
 // lookups in the table's elements, jumps and gotos. Anything it does not know throws.
 
 import type { DesiredTable } from '../../backends/nft-table/table-plan.ts';
-import { AFFINITY_SIZE, SETS, type SetName } from '../../backends/nftables/schema.ts';
-import type { Element } from '../../native/nftables/batch.ts';
+import type { Element, SetDeclaration } from '../../native/nftables/batch.ts';
 import {
   CMP,
   CT,
@@ -54,7 +53,9 @@ export interface Surroundings {
   readonly memory: Map<string, Remembered>;
 }
 
-type Verdict = { readonly kind: 'accept' | 'drop' | 'reject' } | { readonly kind: 'jump' | 'goto'; chain: string };
+type Verdict =
+  | { readonly kind: 'accept' | 'drop' | 'reject' | 'return' }
+  | { readonly kind: 'jump' | 'goto'; chain: string };
 type Step = Verdict | 'next' | 'break';
 
 const REGISTERS = 16;
@@ -93,11 +94,11 @@ class Registers {
   }
 }
 
-export class RulesetMachine {
-  readonly #table: DesiredTable<SetName>;
-  readonly #ranges = new Map<SetName, Element[]>();
+export class RulesetMachine<S extends string> {
+  readonly #table: DesiredTable<S>;
+  readonly #ranges = new Map<S, Element[]>();
 
-  constructor(table: DesiredTable<SetName>) {
+  constructor(table: DesiredTable<S>) {
     this.#table = table;
     for (const [set, elements] of table.elements) {
       const ranges = [...elements.values()].filter((element) => element.keyEnd !== undefined);
@@ -116,14 +117,14 @@ export class RulesetMachine {
     let at = 0;
     for (;;) {
       const rule = rules[at++];
-      if (rule === undefined) {
+      const verdict: Verdict | null = rule ? this.#rule(rule, packet, around) : { kind: 'return' };
+      if (verdict === null) continue;
+      if (verdict.kind === 'return') {
         const caller = callers.pop();
         if (caller === undefined) return 'accept';
         ({ rules, at } = caller);
         continue;
       }
-      const verdict = this.#rule(rule, packet, around);
-      if (verdict === null) continue;
       if (verdict.kind !== 'jump' && verdict.kind !== 'goto') return verdict.kind;
       if (verdict.kind === 'jump') {
         if (callers.push({ rules, at }) > MAX_JUMPS) throw new Error('too many jumps (EMLINK)');
@@ -229,10 +230,9 @@ export class RulesetMachine {
   }
 
   #lookup(e: Expression & { name: 'lookup' }, r: Registers, around: Surroundings): Step {
-    const declaration = SETS[this.#table.family][e.set as SetName];
-    if (declaration === undefined) throw new Error(`no set ${e.set}`);
+    const declaration = this.#declaration(e.set);
     const key = r.read(e.sreg, declaration.keyLength);
-    const data = this.#find(e.set as SetName, key, around);
+    const data = this.#find(e.set as S, key, around);
     if (e.dreg === null) return (data !== null) !== e.inverted ? 'next' : 'break';
     if (data === null) return 'break';
     if (e.dreg === REG_VERDICT) return { kind: 'goto', chain: data };
@@ -241,9 +241,15 @@ export class RulesetMachine {
     return 'next';
   }
 
+  #declaration(set: string): SetDeclaration {
+    const declaration: SetDeclaration | undefined = this.#table.layout.sets[this.#table.family][set as S];
+    if (declaration === undefined) throw new Error(`no set ${set}`);
+    return declaration;
+  }
+
   /** The data of an element, '' for a plain set; null when there is none. */
-  #find(set: SetName, key: string, around: Surroundings): string | null {
-    if (set === 'affinity') {
+  #find(set: S, key: string, around: Surroundings): string | null {
+    if (this.#table.layout.shapes[set].memory) {
       const found = around.memory.get(key);
       return found !== undefined && found.expiresMs > around.nowMs ? found.data : null;
     }
@@ -255,9 +261,9 @@ export class RulesetMachine {
   }
 
   /** The fields of a concatenation, padding left out. */
-  #fields(set: SetName, key: string): string[] {
+  #fields(set: S, key: string): string[] {
     let at = 0;
-    return (SETS[this.#table.family][set].concat ?? [key.length]).map((length) => {
+    return (this.#declaration(set).concat ?? [key.length]).map((length) => {
       const field = key.slice(at, at + length);
       at += Math.ceil(length / UINT32) * UINT32;
       return field;
@@ -265,8 +271,8 @@ export class RulesetMachine {
   }
 
   #dynset(e: Expression & { name: 'dynset' }, r: Registers, { memory, nowMs }: Surroundings): Step {
-    const declaration = SETS[this.#table.family].affinity;
-    if (e.set !== 'affinity') throw new Error(`set ${e.set} cannot be written by packets`);
+    const declaration = this.#declaration(e.set);
+    if (!this.#table.layout.shapes[e.set as S].memory) throw new Error(`set ${e.set} cannot be written by packets`);
     const key = r.read(e.sregKey, declaration.keyLength);
     const data = r.read(e.sregData, declaration.dataLength!);
     for (const [other, { expiresMs }] of memory) if (expiresMs <= nowMs) memory.delete(other);
@@ -275,7 +281,7 @@ export class RulesetMachine {
     } else if (e.op === DYNSET.update) {
       // What is there keeps its data; only its time starts anew.
       const kept = memory.get(key)?.data ?? data;
-      if (!memory.has(key) && memory.size >= AFFINITY_SIZE) return 'break';
+      if (!memory.has(key) && memory.size >= declaration.size!) return 'break';
       memory.set(key, { data: kept, expiresMs: nowMs + (e.timeoutMs || declaration.timeoutMs!) });
     } else {
       throw new Error(`dynset operation ${e.op}`);
@@ -292,6 +298,7 @@ function inRange(fields: readonly string[], range: Element, split: (key: string)
 
 function verdictOf(code: number, chain: string | null): Step {
   if (code === VERDICT.drop) return { kind: 'drop' };
+  if (code === VERDICT.return) return { kind: 'return' };
   if (chain !== null && code === VERDICT.jump) return { kind: 'jump', chain };
   if (chain !== null && code === VERDICT.goto) return { kind: 'goto', chain };
   throw new Error(`verdict ${code}`);

@@ -58,7 +58,7 @@ t.test('what it does not know', async (t) => {
     ['expression', { name: 'other', kernelName: 'limit', bytes: '' }, /expression limit/],
     ['meta key', { name: 'meta', key: 99, dreg: reg(0) }, /meta key 99/],
     ['payload base', { name: 'payload', base: 0, offset: 0, len: 4, dreg: reg(0) }, /payload base 0/],
-    ['verdict', { name: 'verdict', code: -5, chain: null }, /verdict -5/],
+    ['verdict', { name: 'verdict', code: -1, chain: null }, /verdict -1/],
     ['fib result', { name: 'fib', result: 1, flags: 1, dreg: reg(0) }, /fib result 1/],
     ['reject', { name: 'reject', type: 1, code: 0 }, /reject type 1/],
     ['ct key', { name: 'ct', key: 5, dreg: reg(0) }, /ct key 5/],
@@ -77,6 +77,8 @@ t.test('verdicts of a rule', async (t) => {
   t.match(goto.outcomes(PACKET), [{ result: 'REJECT' }], 'a goto does not come back');
   const jump = withRule([{ name: 'verdict', code: VERDICT.jump, chain: 'source-ranges' }]);
   t.match(jump.outcomes(PACKET), [{ result: 'DNAT' }, { result: 'DNAT' }], 'a jump does');
+  const back = withRule([{ name: 'verdict', code: VERDICT.return, chain: null }]);
+  t.match(back.outcomes(PACKET), [{ result: 'REJECT' }], 'a return skips the rest of the chain');
 });
 
 t.test('a family without a table passes', async (t) => {

@@ -47,7 +47,7 @@ const LOOPBACK6 = ipBytes('::1')!;
 export class RulesetSimulator {
   readonly #options: SimulatorOptions;
   readonly #local: ReadonlySet<string>;
-  #machines = new Map<Family, RulesetMachine>();
+  #machines = new Map<Family, RulesetMachine<SetName>>();
   readonly #memory = new Map<Family, Map<string, Remembered>>([
     ['IPv4', new Map()],
     ['IPv6', new Map()],
@@ -95,10 +95,9 @@ export class RulesetSimulator {
     const family = familyOf(packet.destination);
     const machine = this.#machines.get(family);
     const memory = new Map(this.#memory.get(family));
-    const isLocal = (address: string): boolean =>
-      this.#local.has(address) || address === LOOPBACK6 || (address.length === 4 && address.startsWith('\x7f'));
+    const isLocal = (address: string): boolean => this.#local.has(address) || isLoopback(address);
     const around: Surroundings = { isLocal, choose, memory, nowMs: this.#options.nowMs?.() ?? 0 };
-    const state = this.#first(packet, family);
+    const state = firstPacket(packet, this.#options);
     let postrouting = false;
     let verdict: 'accept' | 'drop' | 'reject' = 'accept';
     /** Runs the chains of a hook in the order of their priorities; `nat` false leaves those out. */
@@ -129,29 +128,36 @@ export class RulesetSimulator {
     const endpoint = result === 'DNAT' ? endpointText(translated!) : null;
     return { result, endpoint, masquerade: masqueraded, postrouting, mark, priority, memory };
   }
-
-  #first(packet: Packet, family: Family): PacketState {
-    const { protocol, port } = packet;
-    // An echo request's checksum stands where others have the port: it must not be mistaken for one.
-    const second = protocol === 'ICMP' ? 80 : port;
-    if (second === undefined) throw new Error('a packet without a port');
-    const number = protocol === 'ICMP' ? (family === 'IPv4' ? 1 : 58) : PROTOCOLS[protocol];
-    return {
-      saddr: ipBytes(packet.source)!,
-      daddr: ipBytes(packet.destination)!,
-      protocol: number,
-      transport: String.fromCharCode(0xc0, 0, second >> 8, second & 255, 0, 0, 0, 0),
-      iifname: packet.interface ?? '',
-      mark: this.#options.mark ?? 0,
-      priority: this.#options.priority ?? 0,
-      ctStatus: 0,
-      masqueraded: false,
-      translated: null,
-    };
-  }
 }
 
-function endpointText(bytes: string): string {
+/** All addresses of 127.0.0.0/8, and ::1; `address` as bytes. */
+export function isLoopback(address: string): boolean {
+  return address === LOOPBACK6 || (address.length === 4 && address.startsWith('\x7f'));
+}
+
+/** A packet before the first hook, with the mark and priority it comes with. */
+export function firstPacket(packet: Packet, { mark = 0, priority = 0 }): PacketState {
+  const { protocol, port } = packet;
+  // An echo request's checksum stands where others have the port: it must not be mistaken for one.
+  const second = protocol === 'ICMP' ? 80 : port;
+  if (second === undefined) throw new Error('a packet without a port');
+  const number = protocol === 'ICMP' ? (familyOf(packet.destination) === 'IPv4' ? 1 : 58) : PROTOCOLS[protocol];
+  return {
+    saddr: ipBytes(packet.source)!,
+    daddr: ipBytes(packet.destination)!,
+    protocol: number,
+    transport: String.fromCharCode(0xc0, 0, second >> 8, second & 255, 0, 0, 0, 0),
+    iifname: packet.interface ?? '',
+    mark,
+    priority,
+    ctStatus: 0,
+    masqueraded: false,
+    translated: null,
+  };
+}
+
+/** Text of address and port. */
+export function endpointText(bytes: string): string {
   const ip = ipText(bytes.slice(0, -2));
   const port = (bytes.charCodeAt(bytes.length - 2) << 8) | bytes.charCodeAt(bytes.length - 1);
   return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
