@@ -1,6 +1,10 @@
-// Sets of the companion table: what nf_tables must know of Services so that packets of IPVS are masqueraded, filtered
-// and rejected.
+// The fixed objects of the companion table: what nf_tables must know of Services so that packets of IPVS are
+// masqueraded, filtered and rejected.
+import type { BaseChain } from '../../native/nftables/batch.ts';
 import type { Field } from '../nft-table/fields.ts';
+import { HOOK, type SetShape, type TableLayout, tableLayout } from '../nft-table/layout.ts';
+
+export const COMPANION_TABLE = 'kubeplumb-ipvs';
 
 const FRONTEND: readonly Field[] = ['daddr', 'proto', 'port'];
 
@@ -25,3 +29,17 @@ export const COMPANION_SETS = {
 } as const satisfies Record<string, readonly Field[]>;
 
 export type CompanionSet = keyof typeof COMPANION_SETS;
+
+const SHAPES: Readonly<Record<CompanionSet, SetShape>> = Object.fromEntries(
+  Object.entries(COMPANION_SETS).map(([set, key]) => [set, set === 'sources' ? { key, ranges: true } : { key }]),
+) as Record<CompanionSet, SetShape>;
+
+/** IPVS rewrites packets that come in behind `input`, and those of the node behind `output`. */
+const BASE_CHAINS: ReadonlyMap<string, BaseChain> = new Map([
+  ['prerouting', { type: 'filter', hook: HOOK.prerouting, priority: -100 }],
+  ['output', { type: 'filter', hook: HOOK.output, priority: -100 }],
+  ['input', { type: 'filter', hook: HOOK.input, priority: 0 }],
+  ['postrouting', { type: 'nat', hook: HOOK.postrouting, priority: 100 }],
+]);
+
+export const COMPANION: TableLayout<CompanionSet> = tableLayout(COMPANION_TABLE, SHAPES, BASE_CHAINS);
