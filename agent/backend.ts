@@ -1,12 +1,34 @@
 // The backend of a mode.
 import type { Backend, BackendEvents } from '../backends/backend.ts';
 import { openIptables } from '../backends/iptables/open.ts';
+import { openIpvs } from '../backends/ipvs/open.ts';
+import { DEFAULT_SCHEDULER, type IpvsSettings } from '../backends/ipvs/settings.ts';
 import { NftablesBackend } from '../backends/nftables/backend.ts';
-import type { ProxyMode } from './config/types.ts';
+import type { Config, ProxyMode } from './config/types.ts';
 
-/** @throws Error when the mode does not exist in this version. */
-export function createBackend(mode: ProxyMode, events: BackendEvents): Backend {
-  if (mode === 'nftables') return new NftablesBackend({ events });
-  if (mode === 'iptables') return openIptables(events);
-  throw new Error(`mode ${mode} does not exist yet: use iptables or nftables`);
+/** `config`: null where nothing but cleaning up and reading is asked for. */
+export function createBackend(mode: ProxyMode, events: BackendEvents, config: Config | null): Backend {
+  switch (mode) {
+    case 'nftables':
+      return new NftablesBackend({ events });
+    case 'iptables':
+      return openIptables(events);
+    case 'ipvs':
+      return openIpvs({ events, settings: ipvsSettings(config), checkMs: config?.syncPeriodMs ?? null });
+  }
+}
+
+/** Defaults without a configuration. */
+export function ipvsSettings(config: Config | null): IpvsSettings {
+  const seconds = (ms: number | undefined): number => Math.floor((ms ?? 0) / 1000);
+  const ipvs = config?.ipvs;
+  return {
+    scheduler: ipvs?.scheduler || DEFAULT_SCHEDULER,
+    excludeCidrs: ipvs?.excludeCidrs ?? [],
+    strictArp: ipvs?.strictArp ?? false,
+    tcpTimeoutSeconds: seconds(ipvs?.tcpTimeoutMs),
+    tcpFinTimeoutSeconds: seconds(ipvs?.tcpFinTimeoutMs),
+    udpTimeoutSeconds: seconds(ipvs?.udpTimeoutMs),
+    drainLimitSeconds: ipvs?.drainLimitMs ? seconds(ipvs.drainLimitMs) : null,
+  };
 }

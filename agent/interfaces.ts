@@ -1,4 +1,5 @@
-// The addresses of the node's interfaces, kept up to date.
+// The addresses of the node's interfaces, kept up to date. Those that ipvs mode binds for Services are none of them.
+import { IPVS_DEVICE } from '../backends/ipvs/device.ts';
 import { listAddresses } from '../native/route/addresses.ts';
 import { RouteMonitor } from '../native/route/monitor.ts';
 import type { Log } from './log.ts';
@@ -17,6 +18,8 @@ export class Interfaces {
   #timer: NodeJS.Timeout | null = null;
   #reading = false;
   #current: readonly Interface[] = [];
+  /** Index of the interface that ipvs mode binds to. */
+  #ignored: number | null = null;
 
   constructor(options: { log: Log; onChange: () => void }) {
     this.#log = options.log;
@@ -43,7 +46,7 @@ export class Interfaces {
 
   #poll(): void {
     try {
-      if (this.#reading || this.#monitor?.drain() !== true) return;
+      if (this.#reading || this.#monitor?.drain((index) => index === this.#ignored) !== true) return;
     } catch (err) {
       this.#log.warn('cannot watch addresses of the node', { err });
     }
@@ -61,7 +64,11 @@ export class Interfaces {
 
   async #read(): Promise<void> {
     const byName = new Map<string, string[]>();
-    for (const { interface: name, ip } of await listAddresses()) {
+    for (const { interface: name, index, ip } of await listAddresses()) {
+      if (name === IPVS_DEVICE) {
+        this.#ignored = index;
+        continue;
+      }
       const addresses = byName.get(name);
       if (addresses) addresses.push(ip);
       else byName.set(name, [ip]);

@@ -5,7 +5,7 @@ import { NO_EVENTS } from '../backends/backend.ts';
 import { createBackend } from './backend.ts';
 import { documentText } from './config/document-text.ts';
 import { loadConfig } from './config/load.ts';
-import { type Config, ConfigError } from './config/types.ts';
+import { type Config, ConfigError, PROXY_MODES } from './config/types.ts';
 import { createLog, type Log } from './log.ts';
 import { run } from './run.ts';
 import { VERSION } from './version.ts';
@@ -30,17 +30,17 @@ async function main(argv: readonly string[]): Promise<number> {
     log.info('wrote the effective configuration', { file: config.writeConfigTo });
     return 0;
   }
-  if (config.cleanup) return cleanup(log);
+  if (config.cleanup) return cleanup(config, log);
   if (config.initOnly) throw new Error('--init-only does not exist yet');
   return normalRun(config, log);
 }
 
 /** All modes, whatever fails (P-4). */
-async function cleanup(log: Log): Promise<number> {
+async function cleanup(config: Config, log: Log): Promise<number> {
   const removed: string[] = [];
   let code = 0;
-  for (const mode of ['nftables', 'iptables'] as const) {
-    const backend = createBackend(mode, NO_EVENTS);
+  for (const mode of PROXY_MODES) {
+    const backend = createBackend(mode, NO_EVENTS, config);
     try {
       removed.push(...(await backend.cleanup()));
     } catch (err) {

@@ -7,9 +7,9 @@ import type { Log } from './log.ts';
 
 /** Modes that can have left something behind. */
 const OTHERS: Readonly<Record<ProxyMode, readonly ProxyMode[]>> = {
-  nftables: ['iptables'],
-  iptables: ['nftables'],
-  ipvs: ['nftables'],
+  nftables: ['iptables', 'ipvs'],
+  iptables: ['nftables', 'ipvs'],
+  ipvs: ['nftables', 'iptables'],
 };
 
 /** Packets that entered the old chains before our rules were complete have left them after this long. */
@@ -19,7 +19,7 @@ const GRACE_MS = 100;
 export async function removePredecessors(mode: ProxyMode, log: Log): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, GRACE_MS));
   for (const other of OTHERS[mode]) {
-    const backend = createBackend(other, NO_EVENTS);
+    const backend = createBackend(other, NO_EVENTS, null);
     try {
       const removed = await backend.cleanup();
       if (removed.length > 0) log.info('removed the rules of another mode', { mode: other, removed });

@@ -69,7 +69,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
   });
   const health = new ProxyHealth({ syncPeriodMs: config.syncPeriodMs });
   const incidents = new Incidents(log);
-  const backend = createBackend(config.mode, incidents);
+  const backend = createBackend(config.mode, incidents, config);
   await backend.probe();
 
   let programmed: Programmed | null = null;

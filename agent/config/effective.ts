@@ -46,6 +46,7 @@ export function effective(document: KubeProxyConfiguration, extra: EffectiveOpti
       tcpTimeoutMs: ipvs.tcpTimeout,
       tcpFinTimeoutMs: ipvs.tcpFinTimeout,
       udpTimeoutMs: ipvs.udpTimeout,
+      drainLimitMs: options.ipvsDrainLimit,
     },
     detectLocalMode: document.detectLocalMode as DetectLocalMode,
     bridgeInterface: document.detectLocal.bridgeInterface,

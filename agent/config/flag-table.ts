@@ -14,6 +14,7 @@ export interface FlagOptions {
   healthzPort: number | null;
   metricsPort: number | null;
   manifests: string[];
+  ipvsDrainLimit: number;
   socket: string;
 }
 
@@ -283,6 +284,14 @@ export const FLAGS: readonly Flag[] = [
   ownOption('manifests', 'paths', 'file or folder of manifests instead of the API server; repeatable', (o, v) => {
     o.manifests = v;
   }),
+  ownOption(
+    'ipvs-drain-limit',
+    'duration',
+    'longest life of connections to removed endpoints (default 0: no limit)',
+    (o, v) => {
+      o.ipvsDrainLimit = v;
+    },
+  ),
   ownOption('socket', 'string', `Unix socket for agentctl (default ${DEFAULT_SOCKET})`, (o, v) => {
     o.socket = v;
   }),

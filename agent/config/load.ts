@@ -42,6 +42,7 @@ export function loadConfig({ argv, readFile }: LoadOptions): Loaded {
     healthzPort: null,
     metricsPort: null,
     manifests: [],
+    ipvsDrainLimit: 0,
     socket: DEFAULT_SOCKET,
   };
   // Options first: whether there is a file decides what the other flags mean.

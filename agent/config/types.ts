@@ -136,6 +136,8 @@ export interface Config {
     tcpTimeoutMs: number;
     tcpFinTimeoutMs: number;
     udpTimeoutMs: number;
+    /** How long a leaving real server may keep connections; 0: as long as it has any. */
+    drainLimitMs: number;
   };
   detectLocalMode: DetectLocalMode;
   bridgeInterface: string;

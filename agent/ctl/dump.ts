@@ -3,13 +3,14 @@ import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import type { Family } from '../../native/ip.ts';
 import { DEFAULT_SOCKET } from '../config/flag-table.ts';
+import { PROXY_MODES } from '../config/types.ts';
 import { CommandError, type Io } from './command.ts';
 import { type DumpSource, fromAgent, fromKernel, fromManifests } from './dump-source.ts';
 import { explanationText } from './explanation-text.ts';
 import { selectTables } from './rules-text.ts';
 
 const HELP = `
-Without --service the rules are printed as nft or iptables-save prints them. With it, an explanation comes first: the addresses of the
+Without --service the rules are printed as nft, iptables-save or ipvsadm prints them. With it, an explanation comes first: the addresses of the
 Service, where each kind of traffic goes, the share of each endpoint, and why endpoints are left out.
 
 Examples:
@@ -61,7 +62,7 @@ export function addDumpCommand(program: Command, io: Io): void {
     .addOption(new Option('--config <file>', "the agent's configuration, for --manifests and --from kernel"))
     .addOption(
       new Option('--proxy-mode <mode>', 'the mode, without --config (default: nftables)')
-        .choices(['iptables', 'nftables'])
+        .choices(PROXY_MODES)
         .conflicts('config'),
     )
     .addOption(new Option('--socket <path>', 'Unix socket of the agent').default(DEFAULT_SOCKET))

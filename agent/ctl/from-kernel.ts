@@ -11,7 +11,7 @@ import { CommandError } from './command.ts';
 
 /** In mode nftables the rules that follow from `settings` are printed as nft does. @throws CommandError when not permitted */
 export async function kernelRules(mode: ProxyMode, settings: NodeSettings, service?: string): Promise<string> {
-  return mode === 'iptables' ? iptablesRules(service) : nftablesRules(settings, service);
+  return mode === 'nftables' ? nftablesRules(settings, service) : rulesByBackend(mode, service);
 }
 
 function unreadable(err: unknown): CommandError {
@@ -19,8 +19,8 @@ function unreadable(err: unknown): CommandError {
   return new CommandError(`cannot read the rules of the kernel${hint}: ${describeError(err)}`, { cause: err });
 }
 
-async function iptablesRules(service?: string): Promise<string> {
-  const backend = createBackend('iptables', NO_EVENTS);
+async function rulesByBackend(mode: ProxyMode, service?: string): Promise<string> {
+  const backend = createBackend(mode, NO_EVENTS, null);
   try {
     return await backend.dumpKernel(service);
   } catch (err) {

@@ -11,7 +11,6 @@ import {
 } from '../../native/ipvs/objects.ts';
 import { PROTOCOL_NUMBER } from '../nft-table/fields.ts';
 import { IPVS_DEVICE } from './device.ts';
-import type { ServiceObjects } from './service-objects.ts';
 
 export interface ListedServer {
   readonly server: VirtualServer;
@@ -25,8 +24,14 @@ export interface IpvsView {
   readonly addresses: Iterable<string> | null;
 }
 
+/** Keys of virtual servers, and addresses, that belong to a Service. */
+export interface Belongings {
+  readonly servers: { has(key: string): boolean };
+  readonly addresses: { has(ip: string): boolean };
+}
+
 /** What is of these Services alone. */
-export function viewOf({ servers, addresses }: IpvsView, services: readonly ServiceObjects[]): IpvsView {
+export function viewOf({ servers, addresses }: IpvsView, services: readonly Belongings[]): IpvsView {
   return {
     servers: [...servers].filter(({ server }) => services.some((own) => own.servers.has(serverKey(server)))),
     addresses: addresses && [...addresses].filter((ip) => services.some((own) => own.addresses.has(ip))),

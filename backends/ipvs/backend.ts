@@ -1,0 +1,405 @@
+// The IPVS backend: virtual servers, the addresses that lead to them, and small nftables tables that mark, filter and
+// masquerade. docs/ipvs.md tells the layout; this file decides in which order a change is made, one after another.
+import { Breather } from '../../native/breather.ts';
+import { FAMILIES, type Family, familyOf } from '../../native/ip.ts';
+import {
+  type Backend,
+  type BackendEvents,
+  type Drift,
+  noCounts,
+  type RefusedService,
+  type SyncCounts,
+  type SyncResult,
+} from '../backend.ts';
+import { OutcomeUnknown, TransactionRefused } from '../nft-table/committer.ts';
+import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
+import type { AddressFailures, BoundAddresses } from './bound-addresses.ts';
+import type { CompanionTables } from './companion-tables.ts';
+import { IPVS_DEVICE } from './device.ts';
+import { dumpParts, type IpvsView, viewOf } from './dump-text.ts';
+import { Ledger, type Touched, touch } from './ledger.ts';
+import { type ServiceObjects, serviceObjects } from './service-objects.ts';
+import type { IpvsSettings } from './settings.ts';
+import type { ServerOutcome, VirtualServers, WantedServers } from './virtual-servers.ts';
+
+/** What the backend needs of the kernel; made by `open`. */
+export interface IpvsMachinery {
+  readonly servers: VirtualServers;
+  readonly addresses: BoundAddresses;
+  readonly companion: CompanionTables;
+  /** Watches for foreign changes of the companion tables; begins after the first sync. */
+  readonly watch: { start(): void; stop(): void };
+  close(): void;
+}
+
+export interface IpvsCallbacks {
+  readonly exclusively: <T>(work: () => Promise<T>) => Promise<T>;
+  /** Compares and repairs the companion tables alone; runs exclusively. */
+  readonly repairCompanion: () => Promise<Drift | null>;
+  readonly events: BackendEvents;
+}
+
+export interface IpvsBackendOptions {
+  readonly events: BackendEvents;
+  readonly settings: IpvsSettings;
+  /** @throws Error when this kernel cannot be used */
+  readonly open: (callbacks: IpvsCallbacks) => IpvsMachinery;
+  /** Is the kernel able, down to the scheduler (V-1, V-2)? @throws Error with the reason when it is not. */
+  readonly probe: () => Promise<void>;
+  /** Sysctls and timeouts (V-4, V-5). */
+  readonly prepare: () => void;
+  /** What the kernel holds, as text. */
+  readonly dumpKernel: (settings: NodeSettings | null, service?: string) => Promise<string>;
+  /** V-57. */
+  readonly cleanup: () => Promise<string[]>;
+  /** How often the kernel is compared with what was applied, in milliseconds; null: never. */
+  readonly checkMs: number | null;
+}
+
+/** How often drained real servers are removed (V-20). */
+const TICK_MS = 60_000;
+
+/** A Service, and what its change concerns; '' for what is nobody's. */
+interface Change {
+  readonly service: string;
+  readonly family: Family;
+  readonly touched: Touched;
+}
+
+export class IpvsBackend implements Backend {
+  readonly #options: IpvsBackendOptions;
+  readonly #ledgers = new Map<Family, Ledger>();
+  readonly #plans = new Map<string, PlanChange & { readonly plan: ServicePlan }>();
+  readonly #timers: NodeJS.Timeout[] = [];
+  #machinery: IpvsMachinery | null = null;
+  #settings: NodeSettings | null = null;
+  #queue: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  constructor(options: IpvsBackendOptions) {
+    this.#options = options;
+  }
+
+  get #current(): NodeSettings {
+    if (!this.#settings) throw new Error('the ipvs backend has not been started');
+    return this.#settings;
+  }
+
+  get #kernel(): IpvsMachinery {
+    this.#machinery ??= this.#options.open({
+      exclusively: (work) => this.#exclusively(work),
+      repairCompanion: () => this.#repairCompanion(),
+      events: this.#options.events,
+    });
+    return this.#machinery;
+  }
+
+  /** Runs `work` when everything asked for before has ended. */
+  #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(work);
+    this.#queue = result.catch(() => {});
+    return result;
+  }
+
+  readonly #wanted: WantedServers = (key) => {
+    for (const ledger of this.#ledgers.values()) {
+      const server = ledger.server(key);
+      if (server) return server;
+    }
+    return null;
+  };
+
+  #wantsAddress(ip: string): boolean {
+    return this.#ledgers.get(familyOf(ip))?.wantsAddress(ip) ?? false;
+  }
+
+  probe(): Promise<void> {
+    return this.#options.probe();
+  }
+
+  // ---- start and repair: the kernel is read and compared
+
+  start(settings: NodeSettings, plans: readonly ServicePlan[]): Promise<SyncResult> {
+    return this.#exclusively(async () => {
+      this.#options.prepare();
+      this.#settings = settings;
+      this.#ledgers.clear();
+      this.#plans.clear();
+      for (const family of FAMILIES) if (settings.families[family]) this.#ledgers.set(family, new Ledger(family));
+      const changes = plans.map((plan) => ({ service: `${plan.namespace}/${plan.name}`, family: plan.family, plan }));
+      const entered = await this.#enter(changes);
+      await this.#readKernel();
+      const counts = noCounts();
+      await this.#kernel.companion.applyStructure(settings, counts);
+      const refused = await this.#converge([...entered, ...this.#inKernel()], counts, true);
+      this.#kernel.watch.start();
+      this.#startTimers();
+      return { counts, refused };
+    });
+  }
+
+  async #readKernel(): Promise<void> {
+    const { servers, addresses, companion } = this.#kernel;
+    const families = [...this.#ledgers.keys()];
+    addresses.read();
+    await servers.read(families);
+    await companion.read(families);
+  }
+
+  /** All that the kernel holds, in families that are served. */
+  #inKernel(): Change[] {
+    const { servers, addresses, companion } = this.#kernel;
+    return [...this.#ledgers.keys()].map((family) => ({
+      service: '',
+      family,
+      touched: {
+        servers: new Set([...servers.keys()].filter((key) => servers.get(key)!.server.family === family)),
+        addresses: new Set(addresses.ofFamily(family)),
+        elements: companion.elementKeys(family),
+      },
+    }));
+  }
+
+  /** Everything that Services want and that the kernel holds. */
+  #everything(): Change[] {
+    const wanted = [...this.#ledgers.values()].map((l) => ({ service: '', family: l.family, touched: l.all() }));
+    return [...wanted, ...this.#inKernel()];
+  }
+
+  #startTimers(): void {
+    if (this.#timers.length > 0) return;
+    const { events, checkMs } = this.#options;
+    const every = (ms: number, failure: string, work: () => Promise<void>): void => {
+      const run = (): Promise<void> => this.#exclusively(async () => (this.#closed ? undefined : work()));
+      const timer = setInterval(() => void run().catch((error: unknown) => events.error(failure, error)), ms);
+      this.#timers.push(timer.unref());
+    };
+    every(TICK_MS, 'cannot remove drained real servers', async () => {
+      const { failures } = await this.#kernel.servers.tick(this.#wanted);
+      for (const message of failures.values()) events.error('cannot remove a drained real server', new Error(message));
+    });
+    if (checkMs === null) return;
+    every(checkMs, 'cannot compare IPVS with what was applied', async () => {
+      const drift = await this.#repair();
+      if (drift) events.drift(drift);
+    });
+  }
+
+  verify(): Promise<Drift | null> {
+    return this.#exclusively(() => this.#repair());
+  }
+
+  /** Reads everything and repairs the difference (V-51). */
+  async #repair(): Promise<Drift | null> {
+    const { servers, companion } = this.#kernel;
+    await this.#readKernel();
+    const everything = this.#everything();
+    const changed = union(everything, (touched) => touched.servers).filter((key) => {
+      if (!servers.differs(key, this.#wanted(key))) return false;
+      servers.confirm(key);
+      return servers.differs(key, this.#wanted(key));
+    });
+    const addresses = union(everything, (touched) => touched.addresses);
+    const wrong = addresses.filter((ip) => this.#kernel.addresses.has(ip) !== this.#wantsAddress(ip));
+    const tables = companion.difference(this.#current, this.#ledgers);
+    const differences = [
+      ...(changed.length > 0 ? [`${changed.length} virtual servers changed, such as ${changed[0]}`] : []),
+      ...(wrong.length > 0 ? [`${wrong.length} addresses of ${IPVS_DEVICE} changed, such as ${wrong[0]}`] : []),
+      ...(tables === null ? [] : [tables]),
+    ];
+    if (differences.length === 0) return null;
+    const counts = noCounts();
+    await companion.applyStructure(this.#current, counts);
+    const refused = await this.#converge(everything, counts, true);
+    for (const { message } of refused) this.#options.events.error('cannot repair', new Error(message));
+    return { description: differences.join('; '), culprit: null, counts };
+  }
+
+  async #repairCompanion(): Promise<Drift | null> {
+    const { companion } = this.#kernel;
+    await companion.read([...this.#ledgers.keys()]);
+    const description = companion.difference(this.#current, this.#ledgers);
+    if (description === null) return null;
+    const counts = noCounts();
+    await companion.applyStructure(this.#current, counts);
+    await companion.update(elementsOf(this.#everything()), this.#ledgers, counts);
+    return { description, culprit: null, counts };
+  }
+
+  // ---- changes
+
+  sync(changes: readonly PlanChange[]): Promise<SyncResult> {
+    return this.#exclusively(async () => {
+      const counts = noCounts();
+      const refused = await this.#converge(await this.#enter(changes), counts, false);
+      return { counts, refused };
+    });
+  }
+
+  configure(settings: NodeSettings): Promise<SyncResult> {
+    return this.#exclusively(async () => {
+      this.#settings = settings;
+      const counts = noCounts();
+      await this.#kernel.companion.applyStructure(settings, counts);
+      // Addresses of node ports, and those that need not be bound, are among the objects of Services.
+      const refused = await this.#converge(await this.#enter([...this.#plans.values()]), counts, false);
+      return { counts, refused };
+    });
+  }
+
+  /** Takes plans into the books. */
+  async #enter(changes: readonly PlanChange[]): Promise<Change[]> {
+    const breather = new Breather();
+    const out: Change[] = [];
+    for (const { service, family, plan } of changes) {
+      const ledger = this.#ledgers.get(family);
+      if (!ledger) continue;
+      if (plan) this.#plans.set(`${family} ${service}`, { service, family, plan });
+      else this.#plans.delete(`${family} ${service}`);
+      const objects = plan && serviceObjects(plan, this.#current, this.#options.settings);
+      out.push({ service, family, touched: ledger.set(service, objects) });
+      if (breather.due) await breather.rest();
+    }
+    return out;
+  }
+
+  /**
+   * Makes what was touched as Services want it. An address leads to IPVS only while its filters and its virtual server
+   * exist: it is bound last, and goes first.
+   */
+  async #converge(changes: readonly Change[], counts: SyncCounts, firstSync: boolean): Promise<RefusedService[]> {
+    const { servers, addresses } = this.#kernel;
+    const refused = new Map<string, RefusedService>();
+    const touched = union(changes, (t) => t.addresses);
+    const gone = touched.filter((ip) => addresses.has(ip) && !this.#wantsAddress(ip));
+    this.#blameAddresses(await addresses.unbind(gone), refused);
+    const filtered = await this.#updateTables(changes, counts, refused);
+    const keys = union(filtered, (t) => t.servers);
+    const updated = await servers.update(keys, this.#wanted, firstSync);
+    this.#blameServers(updated, refused);
+    const fresh = union(filtered, (t) => t.addresses).filter((ip) => !addresses.has(ip) && this.#wantsAddress(ip));
+    const served = this.#servedAddresses(updated);
+    const bound = await addresses.bind(fresh.filter(served));
+    this.#blameAddresses(bound, refused);
+    const removed = await servers.remove(keys, this.#wanted);
+    this.#blameServers(removed, refused);
+    counts.added += updated.added + fresh.length - bound.size;
+    counts.deleted += updated.deleted + removed.deleted + gone.length;
+    if (updated.added + updated.deleted + removed.deleted + fresh.length + gone.length > 0) counts.transactions++;
+    return [...refused.values()];
+  }
+
+  /** An address whose virtual servers were all refused must not be bound: clients would reach listeners of the host. */
+  #servedAddresses({ failures }: ServerOutcome): (ip: string) => boolean {
+    if (failures.size === 0) return () => true;
+    const { servers } = this.#kernel;
+    const served = new Set([...servers.keys()].map((key) => servers.get(key)!.server.ip));
+    return (ip) => served.has(ip);
+  }
+
+  /** @returns the changes whose elements are in the tables. */
+  async #updateTables(
+    changes: readonly Change[],
+    counts: SyncCounts,
+    refused: Map<string, RefusedService>,
+  ): Promise<readonly Change[]> {
+    const { companion } = this.#kernel;
+    const update = (some: readonly Change[]): Promise<void> =>
+      companion.update(elementsOf(some), this.#ledgers, counts);
+    try {
+      await update(changes);
+      return changes;
+    } catch (error) {
+      if (!(error instanceof TransactionRefused || error instanceof OutcomeUnknown)) throw error;
+      // The kernel may hold something else than we believe.
+      await companion.read([...this.#ledgers.keys()]);
+      await companion.applyStructure(this.#current, counts);
+    }
+    const done: Change[] = [];
+    for (const change of changes) {
+      try {
+        await update([change]);
+        done.push(change);
+      } catch (error) {
+        if (!(error instanceof TransactionRefused) || change.service === '') throw error;
+        this.#refuse(change.service, change.family, error.message, refused);
+      }
+    }
+    return done;
+  }
+
+  #blameServers({ failures }: ServerOutcome, refused: Map<string, RefusedService>): void {
+    for (const [key, message] of failures) {
+      const owner = [...this.#ledgers.values()].find((ledger) => ledger.server(key));
+      if (owner) this.#refuse(owner.ownerOfServer(key)!, owner.family, message, refused);
+      else this.#options.events.error('cannot remove a virtual server', new Error(message));
+    }
+  }
+
+  #blameAddresses(failures: AddressFailures, refused: Map<string, RefusedService>): void {
+    for (const [ip, message] of failures) {
+      const family = familyOf(ip);
+      const owners = this.#ledgers.get(family)?.ownersOfAddress(ip) ?? [];
+      for (const service of owners) this.#refuse(service, family, message, refused);
+      if (owners.length === 0) this.#options.events.error('cannot remove an address', new Error(message));
+    }
+  }
+
+  #refuse(service: string, family: Family, message: string, refused: Map<string, RefusedService>): void {
+    const key = `${family} ${service}`;
+    if (!refused.has(key)) refused.set(key, { service, family, message });
+  }
+
+  // ---- reading, cleaning, ending
+
+  dump(service?: string): string {
+    return [...this.dumpParts(service)].join('');
+  }
+
+  dumpParts(service?: string): Iterable<string> {
+    const { servers, addresses, companion } = this.#kernel;
+    const view: IpvsView = { servers: servers.listed(), addresses: [...addresses] };
+    if (service === undefined) return dumpParts(view, companion.parts(this.#current));
+    const own = new Map<Family, ServiceObjects>();
+    for (const [family, ledger] of this.#ledgers) {
+      const objects = ledger.service(service);
+      if (objects) own.set(family, objects);
+    }
+    const elements = new Map([...own].map(([family, objects]) => [family, objects.elements]));
+    return dumpParts(viewOf(view, [...own.values()]), companion.parts(this.#current, elements));
+  }
+
+  dumpKernel(service?: string): Promise<string> {
+    return this.#exclusively(() => this.#options.dumpKernel(this.#settings, service));
+  }
+
+  cleanup(): Promise<string[]> {
+    return this.#exclusively(() => this.#options.cleanup());
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#machinery?.watch.stop();
+    await this.#queue;
+    this.#machinery?.close();
+  }
+}
+
+/** What changes concern, each once, in order. */
+function union(changes: readonly Change[], of: (touched: Touched) => Iterable<string>): string[] {
+  const out = new Set<string>();
+  for (const { touched } of changes) for (const value of of(touched)) out.add(value);
+  return [...out];
+}
+
+function elementsOf(changes: readonly Change[]): Map<Family, Touched['elements']> {
+  const out = new Map<Family, Touched['elements']>();
+  for (const { family, touched } of changes) {
+    let all = out.get(family);
+    if (!all) out.set(family, (all = new Map()));
+    for (const [set, keys] of touched.elements) for (const key of keys) touch(all, set, key);
+  }
+  return out;
+}

@@ -1,0 +1,57 @@
+// The addresses of Services on the dummy interface, which make the kernel hand their packets to IPVS (V-6…V-9).
+import { type Family, familyOf } from '../../native/ip.ts';
+import type { RouteWriter } from '../../native/route/writer.ts';
+import { IPVS_DEVICE, isLinkLocal } from './device.ts';
+
+export type AddressFailures = ReadonlyMap<string, string>;
+
+export class BoundAddresses {
+  readonly #route: RouteWriter;
+  #index: number | null = null;
+  readonly #bound = new Set<string>();
+
+  constructor(route: RouteWriter) {
+    this.#route = route;
+  }
+
+  has(ip: string): boolean {
+    return this.#bound.has(ip);
+  }
+
+  [Symbol.iterator](): SetIterator<string> {
+    return this.#bound[Symbol.iterator]();
+  }
+
+  /** Index of the interface; null before `read`. */
+  get index(): number | null {
+    return this.#index;
+  }
+
+  /** Creates the interface if it is missing, and reads what is bound. Link-local addresses are the kernel's own (V-9). */
+  read(): void {
+    this.#index = this.#route.linkIndex(IPVS_DEVICE) ?? this.#route.createDummy(IPVS_DEVICE);
+    this.#bound.clear();
+    for (const ip of this.#route.addresses(this.#index)) if (!isLinkLocal(ip)) this.#bound.add(ip);
+  }
+
+  ofFamily(family: Family): string[] {
+    return [...this.#bound].filter((ip) => familyOf(ip) === family);
+  }
+
+  /** @returns why addresses could not be bound. */
+  async bind(ips: readonly string[]): Promise<AddressFailures> {
+    if (ips.length === 0) return new Map();
+    const failures = await this.#route.addAddresses(this.#index!, ips);
+    const failed = new Map(failures.map(({ ip, error }) => [ip, `address ${ip} on ${IPVS_DEVICE}: ${error.message}`]));
+    for (const ip of ips) if (!failed.has(ip)) this.#bound.add(ip);
+    return failed;
+  }
+
+  async unbind(ips: readonly string[]): Promise<AddressFailures> {
+    if (ips.length === 0) return new Map();
+    const failures = await this.#route.deleteAddresses(this.#index!, ips);
+    const failed = new Map(failures.map(({ ip, error }) => [ip, `address ${ip} on ${IPVS_DEVICE}: ${error.message}`]));
+    for (const ip of ips) if (!failed.has(ip)) this.#bound.delete(ip);
+    return failed;
+  }
+}

@@ -1,0 +1,58 @@
+// Removes what a proxy in ipvs mode has left: the interface with the addresses of Services, companion tables, virtual
+// servers (V-57).
+import { cidrContains, FAMILIES, parseCidr } from '../../native/ip.ts';
+import { IpvsConnection } from '../../native/ipvs/connection.ts';
+import { NftConnection } from '../../native/nftables/connection.ts';
+import { RouteWriter } from '../../native/route/writer.ts';
+import { noCounts } from '../backend.ts';
+import { Committer } from '../nft-table/committer.ts';
+import { COMPANION } from './companion-schema.ts';
+import { IPVS_DEVICE } from './device.ts';
+
+/**
+ * Where nothing of such a proxy is, nothing is touched, and IPVS is not loaded: its virtual servers are somebody else's.
+ * @param excludeCidrs Virtual servers in these ranges stay (V-13). @returns what was removed, in words
+ */
+export async function cleanup(excludeCidrs: readonly string[]): Promise<string[]> {
+  const tables = await removeTables();
+  const device = removeDevice();
+  if (tables.length + device.length === 0) return [];
+  return [...device, ...tables, ...(await removeServers(excludeCidrs))];
+}
+
+function removeDevice(): string[] {
+  const route = new RouteWriter();
+  try {
+    return route.deleteLink(IPVS_DEVICE) ? [`interface ${IPVS_DEVICE}`] : [];
+  } finally {
+    route.close();
+  }
+}
+
+async function removeTables(): Promise<string[]> {
+  const nft = new NftConnection();
+  try {
+    const present = nft.tables().filter(({ name }) => name === COMPANION.name);
+    const families = FAMILIES.filter((family) => present.some((table) => table.family === family));
+    await new Committer(nft, COMPANION.name).commit(noCounts(), (batch) => {
+      for (const family of families) batch.deleteTable(family);
+    });
+    return families.map((family) => `nftables table ${family === 'IPv4' ? 'ip' : 'ip6'} ${COMPANION.name}`);
+  } finally {
+    nft.close();
+  }
+}
+
+async function removeServers(excludeCidrs: readonly string[]): Promise<string[]> {
+  const ipvs = IpvsConnection.open();
+  if (ipvs === null) return [];
+  try {
+    const excluded = excludeCidrs.flatMap((text) => parseCidr(text) ?? []);
+    const servers = (await ipvs.servers()).filter(({ ip }) => !excluded.some((cidr) => cidrContains(cidr, ip)));
+    const failures = await ipvs.apply(servers.map((server) => ({ command: 'deleteServer', server })));
+    if (failures.length > 0) throw failures[0]!.error;
+    return servers.length > 0 ? [`${servers.length} virtual servers of IPVS`] : [];
+  } finally {
+    ipvs.close();
+  }
+}
