@@ -41,10 +41,18 @@ export async function run(vector: Vector): Promise<NotTested> {
         destination: destination.ip,
         ...(destination.port !== undefined && { port: destination.port }),
       };
-      check(backends.get(backend)!.outcomes(packet), expected, `${backend}: ${name}`);
+      check(backends.get(backend)!.outcomes(packet), expectedOf(backend, expected), `${backend}: ${name}`);
     }
   }
   return notTested;
+}
+
+/**
+ * The reference's ipvs mode accepts packets to health check ports in iptables (S-52). An accept in nf_tables would not
+ * keep other tables from dropping them, so there is none here: such packets pass.
+ */
+function expectedOf(backend: BackendName, expected: Result): Result {
+  return backend === 'ipvs' && expected.result === 'ACCEPT' ? { result: 'PASS' } : expected;
 }
 
 function check(outcomes: readonly SimulatedOutcome[], expected: Result, name: string): void {
