@@ -1,6 +1,6 @@
 // Chains of the companion table, the same whatever the Services: for each rule the expressions and nft's text, side by
-// side. A packet is looked at where it still has the service address: IPVS rewrites it behind `input` and `output`, and
-// what it has rewritten matches no set but `hairpin`.
+// side. A packet is looked at where it still has the service address; once IPVS has rewritten it, it passes `output` once
+// more and matches no set there.
 import type { Family } from '../../native/ip.ts';
 import { CMP, META, PAYLOAD, reg, VERDICT } from '../../native/nftables/constants.ts';
 import type { Expression } from '../../native/nftables/expression.ts';
@@ -136,11 +136,13 @@ export function companionChains(family: Family, node: NodeSettings): Map<string,
       ],
     ],
   ]);
+  const ranges = rule(c.to('limited'), jumpTo('ranges'));
   const base: Record<string, Rule[]> = {
-    prerouting: [goTo('decide')],
-    output: [rule(c.to('limited'), jumpTo('ranges')), goTo('decide')],
-    input: [rule(c.to('limited'), jumpTo('ranges')), rule(NEW, c.toVip(), goTo('vip-input'))],
-    postrouting: [masqueradeMarked(node), rule(c.hairpin(), MASQUERADE)],
+    'nat-prerouting': [goTo('decide')],
+    'nat-output': [goTo('decide')],
+    'nat-postrouting': [masqueradeMarked(node), rule(c.hairpin(), MASQUERADE)],
+    'filter-input': [ranges, rule(NEW, c.toVip(), goTo('vip-input'))],
+    'filter-output': [ranges],
   };
   for (const name of COMPANION.baseChains.keys()) chains.set(name, base[name]!);
   return chains;

@@ -34,12 +34,17 @@ const SHAPES: Readonly<Record<CompanionSet, SetShape>> = Object.fromEntries(
   Object.entries(COMPANION_SETS).map(([set, key]) => [set, set === 'sources' ? { key, ranges: true } : { key }]),
 ) as Record<CompanionSet, SetShape>;
 
-/** IPVS rewrites packets that come in behind `input`, and those of the node behind `output`. */
+/**
+ * IPVS rewrites packets that come in at priority 98 of `input`, and those of the node at -98 of `output`. Marking is for
+ * nat chains, which see the first packet of a connection: the others would leave the node with the mark, and what a
+ * tunnel makes of them would be masqueraded.
+ */
 const BASE_CHAINS: ReadonlyMap<string, BaseChain> = new Map([
-  ['prerouting', { type: 'filter', hook: HOOK.prerouting, priority: -100 }],
-  ['output', { type: 'filter', hook: HOOK.output, priority: -100 }],
-  ['input', { type: 'filter', hook: HOOK.input, priority: 0 }],
-  ['postrouting', { type: 'nat', hook: HOOK.postrouting, priority: 100 }],
+  ['nat-prerouting', { type: 'nat', hook: HOOK.prerouting, priority: -100 }],
+  ['nat-output', { type: 'nat', hook: HOOK.output, priority: -100 }],
+  ['nat-postrouting', { type: 'nat', hook: HOOK.postrouting, priority: 100 }],
+  ['filter-input', { type: 'filter', hook: HOOK.input, priority: 0 }],
+  ['filter-output', { type: 'filter', hook: HOOK.output, priority: -110 }],
 ]);
 
 export const COMPANION: TableLayout<CompanionSet> = tableLayout(COMPANION_TABLE, SHAPES, BASE_CHAINS);

@@ -68,7 +68,7 @@ t.test('another setting changes its own rules only', async (t) => {
     planTable(asKernelTable(table!), tablesWith(settings)[0]!).flushChains;
   t.same(chains(SETTINGS), []);
   t.same(chains({ ...SETTINGS, masqueradeAll: true }), ['decide-cluster']);
-  t.same(chains({ ...SETTINGS, masqueradeBit: 15 }), ['decide-cluster', 'decide', 'postrouting']);
+  t.same(chains({ ...SETTINGS, masqueradeBit: 15 }), ['decide-cluster', 'decide', 'nat-postrouting']);
 });
 
 t.test('the text of some elements', async (t) => {
@@ -168,8 +168,8 @@ if (await enterNamespace(t)) {
       ['a rule is gone', ['flush chain ip kubeplumb-ipvs vip-input'], /rules of chain vip-input changed/],
       [
         'a foreign rule',
-        ['insert rule ip kubeplumb-ipvs input ip protocol icmp accept'],
-        /rules of chain input changed/,
+        ['insert rule ip kubeplumb-ipvs filter-input ip protocol icmp accept'],
+        /rules of chain filter-input changed/,
       ],
       [
         'foreign elements',
