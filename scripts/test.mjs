@@ -1,17 +1,22 @@
 // `npm test [-- files and options of tap]`: sets up what is needed, runs the tests with tap, and sums up. A file that runs
-// no assertion, hangs, or never reports counts as a failure. Last line: `N passed, N failed, N skipped` (assertions).
+// no assertion, hangs, or never reports counts as a failure. Without arguments a virtual machine with another kernel follows.
+// Last line: `N passed, N failed, N skipped` (assertions).
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { delimiter, dirname, join, relative, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { suiteFiles } from '../test/vm/suite.mjs';
+import { fileReport, skippedCount } from './file-report.mjs';
 import { NODE, ROOT, SEARCH_PATH, setup } from './setup.mjs';
 import { TapReader } from './tap-results.mjs';
+import { testKernels } from './test-vm.mjs';
+import { VM_PROGRAMS } from './vm.mjs';
 
 const TAP = join(ROOT, 'node_modules/.bin/tap');
 const TEST_CLASS = join(ROOT, 'node_modules/@tapjs/test/test-built/dist/esm/index.js');
 
-/** Lines shown of a failed file. */
-const MAX_LINES = 60;
+/** The kernel of the virtual machine at the end; `npm run test:vm` has more. */
+const VM_KERNEL = '6.1';
 
 /** tap as installed still holds its TypeScript plugin, which .taprc turns off: its test class is built again, once. */
 function buildTap() {
@@ -31,22 +36,6 @@ function expectedFiles(args) {
     .map((path) => join('test', path));
 }
 
-function report(result) {
-  const skipped = [...result.skipped.values()].reduce((a, b) => a + b, 0);
-  const counts = [`${result.passed} passed`];
-  if (result.failed > 0) counts.push(`${result.failed} failed`);
-  if (skipped > 0) counts.push(`${skipped} skipped`);
-  console.log(`${result.failed > 0 ? 'FAIL' : 'ok  '} ${result.file}: ${counts.join(', ')}`);
-  for (const [reason, count] of result.skipped)
-    console.log(`       skipped${count > 1 ? ` ${count} times` : ''}: ${reason}`);
-  if (result.problem !== null) console.log(`       ${result.problem}`);
-  if (result.failed > 0) {
-    const told = result.lines.filter((text) => !/^ *(ok\b|1\.\.\d|# (Subtest|time)|$)/.test(text));
-    for (const line of told.slice(0, MAX_LINES)) console.log(`  | ${line}`);
-    if (told.length > MAX_LINES) console.log(`  | … all of it: node_modules/.bin/node ${result.file}`);
-  }
-}
-
 async function run(args) {
   const total = { passed: 0, failed: 0, skipped: 0 };
   const missing = new Set(expectedFiles(args));
@@ -54,10 +43,10 @@ async function run(args) {
     onFile(result) {
       // What tap says about itself, such as a time-out, is told with the file concerned.
       if (!missing.delete(result.file) && !result.file.endsWith('.test.ts')) return;
-      report(result);
+      for (const line of fileReport(result)) console.log(line);
       total.passed += result.passed;
       total.failed += result.failed;
-      total.skipped += [...result.skipped.values()].reduce((a, b) => a + b, 0);
+      total.skipped += skippedCount(result);
     },
   });
   const child = spawn(NODE, [TAP, '--reporter=tap', ...args], {
@@ -85,15 +74,28 @@ async function run(args) {
     console.log('FAIL nothing was run');
     total.failed++;
   }
-  console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
-  return total.failed === 0 ? 0 : 1;
+  return total;
+}
+
+/** Everything also means the tests of test/vm/suite.mjs on another kernel, where there can be one. */
+async function runInMachine() {
+  if (process.env.KUBEPLUMB_NO_VM === '1') {
+    console.log('VM tests skipped: KUBEPLUMB_NO_VM=1');
+    return { passed: 0, failed: 0, skipped: 1 };
+  }
+  return testKernels({ kernels: [VM_KERNEL], cpus: 2, files: suiteFiles(ROOT), optional: true });
 }
 
 process.stdout.on('error', () => process.exit(1)); // the reader of a pipe has gone
 try {
-  setup();
+  const args = process.argv.slice(2);
+  const everything = args.length === 0;
+  setup(everything && process.env.KUBEPLUMB_NO_VM !== '1' ? { programs: VM_PROGRAMS } : {});
   buildTap();
-  process.exitCode = await run(process.argv.slice(2));
+  const total = await run(args);
+  if (everything) for (const [name, count] of Object.entries(await runInMachine())) total[name] += count;
+  console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+  process.exitCode = total.failed === 0 ? 0 : 1;
 } catch (error) {
   console.error(`test: ${error.message}`);
   console.log('0 passed, 1 failed, 0 skipped');

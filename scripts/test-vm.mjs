@@ -1,0 +1,147 @@
+// `npm run test:vm [-- --cpus N --times KERNEL… FILE…]`: the tests of test/vm/suite.mjs in virtual machines with Debian's
+// kernels, one after the other. A line for each kernel, what failed, and last `N passed, N failed, N skipped`.
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { NO_REASON, suiteFiles } from '../test/vm/suite.mjs';
+import { fileReport, skippedCount } from './file-report.mjs';
+import { ensurePackages, ensurePrograms, ROOT } from './setup.mjs';
+import { TapReader } from './tap-results.mjs';
+import { fetchKernel, obstacle, runInVm, VM_PROGRAMS } from './vm.mjs';
+
+/** Oldest supported, the one after it, and the newest that the archive has. */
+export const KERNELS = ['6.1', '6.12', '7'];
+
+/** An emulated machine is about this much slower. */
+const TIME_SCALE = 6;
+
+/** Seconds for a kernel, and for a file. */
+const KERNEL_LIMIT = 600;
+const FILE_LIMIT = 240;
+
+/** The command line; throws on what it does not know. */
+export function parseArguments(args) {
+  const options = { kernels: [], files: [], cpus: 2, times: false };
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i];
+    if (arg === '--times') options.times = true;
+    else if (arg === '--cpus') {
+      options.cpus = Number(args[++i]);
+      if (!Number.isInteger(options.cpus) || options.cpus < 1) throw new Error('--cpus needs a number');
+    } else if (arg.endsWith('.test.ts')) options.files.push(arg);
+    else if (/^\d[\w.+-]*$/.test(arg)) options.kernels.push(arg);
+    else throw new Error(`${arg} is no kernel version and no test file`);
+  }
+  if (options.kernels.length === 0) options.kernels = KERNELS;
+  return options;
+}
+
+/** What a file did, from what it printed and `EXITCODE MILLISECONDS`, which is null when it did not end. Returns a FileResult. */
+export function readFileResult(file, tap, end) {
+  let result = null;
+  const reader = new TapReader({ onFile: (found) => (result = found) });
+  // As tap prints the files it runs: a test point of the file around those in it.
+  for (const line of tap.split('\n')) reader.line(line === '' ? '' : `    ${line}`);
+  const code = end === null ? null : Number(end.split(' ')[0]);
+  reader.line(`${code === 0 ? 'ok' : 'not ok'} 1 - ${file}`);
+  if (code !== 0) for (const line of ['  ---', `  ${told(code)}`, '  ...']) reader.line(line);
+  reader.end();
+  for (const [reason, count] of result.skipped) {
+    if (!NO_REASON.some((pattern) => pattern.test(reason))) continue;
+    result.skipped.delete(reason);
+    result.failed += count;
+    result.problem = `must not be skipped: ${reason}`;
+  }
+  return result;
+}
+
+function told(code) {
+  if (code === null) return 'expired: the machine ended before this file did';
+  return code === 124 || code === 137 ? `expired: no end after ${FILE_LIMIT} s` : `exitCode: ${code}`;
+}
+
+const readIfThere = (path) => (existsSync(path) ? readFileSync(path, 'utf8') : null);
+
+/** Runs the suite on a kernel that is there. Resolves with FileResults, each with `seconds`. */
+async function runOn(kernel, { files, cpus }) {
+  const folder = mkdtempSync(join(tmpdir(), 'kubeplumb-vm-'));
+  try {
+    writeFileSync(join(folder, 'files'), files.map((file) => `${file}\n`).join(''));
+    const began = performance.now();
+    const { code, output } = await runInVm(['test/vm/run-files', folder, String(cpus), String(FILE_LIMIT)], {
+      kernel,
+      cpus,
+      limit: KERNEL_LIMIT,
+      writable: [folder],
+      variables: { VM_TIME_SCALE: TIME_SCALE, TAP_TIMEOUT: FILE_LIMIT, KUBEPLUMB_IN_VM: kernel },
+    });
+    const seconds = (performance.now() - began) / 1000;
+    const results = files.map((file, i) => {
+      const end = readIfThere(join(folder, `${i}.end`));
+      const result = readFileResult(file, readIfThere(join(folder, `${i}.tap`)) ?? '', end);
+      return { ...result, seconds: end === null ? null : Number(end.split(' ')[1]) / 1000 };
+    });
+    return { results, seconds, problem: code === 0 ? null : `exit code ${code}\n${output}`.trim() };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Runs the suite on each kernel and tells about it. A kernel that cannot be had has failed, or is skipped when `optional`. */
+export async function testKernels({ kernels, cpus, files, times = false, optional = false, say = console.log }) {
+  const total = { passed: 0, failed: 0, skipped: 0 };
+  const unavailable = (reason) => {
+    say(optional ? `VM tests skipped: ${reason}` : `FAIL ${reason}`);
+    total[optional ? 'skipped' : 'failed']++;
+  };
+  const reason = obstacle();
+  if (reason !== null) {
+    unavailable(reason);
+    return total;
+  }
+  for (const kernel of kernels) {
+    let release;
+    try {
+      release = fetchKernel(kernel);
+    } catch (error) {
+      unavailable(error.message);
+      continue;
+    }
+    const { results, seconds, problem } = await runOn(kernel, { files, cpus });
+    const sum = { passed: 0, failed: problem === null ? 0 : 1, skipped: 0 };
+    for (const result of results) {
+      sum.passed += result.passed;
+      sum.failed += result.failed;
+      sum.skipped += skippedCount(result);
+    }
+    const counts = `${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`;
+    say(`${sum.failed > 0 ? 'FAIL' : 'ok  '} Linux ${release}: ${counts}, ${Math.round(seconds)} s`);
+    if (problem !== null) say(`     the machine: ${problem}`);
+    const again = 'npm run test:vm -- ';
+    for (const result of results) {
+      if (result.failed === 0 && result.skipped.size === 0 && !times) continue;
+      const [first, ...rest] = fileReport(result, { again: `${again}${kernel} ${result.file}` });
+      const took = result.seconds === null ? '' : ` (${result.seconds.toFixed(0)} s)`;
+      for (const line of [`${first}${took}`, ...rest]) say(`     ${line}`);
+    }
+    for (const name of Object.keys(total)) total[name] += sum[name];
+  }
+  return total;
+}
+
+if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  try {
+    const { kernels, cpus, files, times } = parseArguments(process.argv.slice(2));
+    ensurePackages();
+    ensurePrograms(VM_PROGRAMS);
+    const chosen = files.length > 0 ? files : suiteFiles(ROOT);
+    const { passed, failed, skipped } = await testKernels({ kernels, cpus, files: chosen, times });
+    console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
+    process.exitCode = failed === 0 ? 0 : 1;
+  } catch (error) {
+    console.error(`test:vm: ${error.message}`);
+    console.log('0 passed, 1 failed, 0 skipped');
+    process.exitCode = 1;
+  }
+}
