@@ -13,7 +13,7 @@ export interface RealServerInput {
   readonly firstSync: boolean;
   readonly wanted: readonly Pick<RealServer, 'ip' | 'port'>[];
   readonly present: readonly RealServer[];
-  /** Connections it still has, active and inactive. Asked only for `leavingServers`. */
+  /** Connections it still has, active and inactive. Asked only for TCP ones that would be removed. */
   readonly connections: (server: RealServer) => number;
   /** Since when it drains, in seconds; 0 if it did not yet. */
   readonly drainingSeconds: (server: RealServer) => number;
@@ -33,27 +33,23 @@ export interface RealServerDecision {
   readonly draining: readonly RealServer[];
 }
 
-type Situation = Pick<RealServerInput, 'protocol' | 'event' | 'firstSync' | 'wanted' | 'present'>;
-
 interface Leaving {
   readonly unwanted: readonly RealServer[];
   /** Of those: the ones that go whatever connections they have, and the ones that go when they have none. */
   readonly now: readonly RealServer[];
-  readonly idle: RealServer[];
+  readonly idle: readonly RealServer[];
 }
 
-function leaving({ protocol, event, firstSync, wanted, present }: Situation): Leaving {
+function leaving({ protocol, event, firstSync, wanted, present }: RealServerInput): Leaving {
   const keys = new Set(wanted.map(realServerKey));
   const unwanted = present.filter((server) => !keys.has(realServerKey(server)));
+  const draining = unwanted.filter(({ weight }) => weight === 0);
   // With expire_nodest_conn their connections end with the next packet (V-19).
-  if (protocol !== 'TCP') return { unwanted, now: unwanted, idle: [] };
-  // In a sync those that drain are left to the tick (V-18), except that the first one knows nothing of them yet (V-22).
-  const isCandidate = (weight: number): boolean => (event === 'tick' ? weight === 0 : weight > 0 || firstSync);
-  return { unwanted, now: [], idle: unwanted.filter(({ weight }) => isCandidate(weight)) };
+  if (protocol !== 'TCP') return { unwanted, now: event === 'tick' ? draining : unwanted, idle: [] };
+  if (event === 'tick') return { unwanted, now: [], idle: draining };
+  // Those that drain are left to the tick (V-18), except that the first sync knows nothing of them yet (V-22).
+  return { unwanted, now: [], idle: firstSync ? unwanted : unwanted.filter(({ weight }) => weight > 0) };
 }
-
-/** The real servers whose connections must be known: TCP, not wanted, about to be removed. */
-export const leavingServers = (situation: Situation): RealServer[] => leaving(situation).idle;
 
 export function decideRealServers(input: RealServerInput): RealServerDecision {
   const { event, firstSync, wanted, present, connections, drainingSeconds, drainLimitSeconds } = input;
