@@ -74,7 +74,7 @@ async function runOn(kernel, { files, cpus }) {
       cpus,
       limit: KERNEL_LIMIT,
       writable: [folder],
-      variables: { VM_TIME_SCALE: TIME_SCALE, TAP_TIMEOUT: FILE_LIMIT, KUBEPLUMB_IN_VM: kernel },
+      variables: { VM_TIME_SCALE: TIME_SCALE, TAP_TIMEOUT: FILE_LIMIT },
     });
     const seconds = (performance.now() - began) / 1000;
     const results = files.map((file, i) => {

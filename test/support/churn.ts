@@ -7,7 +7,7 @@ import { type LoadResult, monotonicMs } from './host-calls.ts';
 import { rawService, rawSlice } from './kube-objects.ts';
 import type { AgentOptions, RunningAgent } from './running-agent.ts';
 import { CLIENT_IP, PODS, podIp, startTestNode, type TestNode } from './test-node.ts';
-import { scaled } from './time-scale.ts';
+import { scaled, TIME_SCALE } from './time-scale.ts';
 
 export interface ChurnOptions {
   readonly seconds: number;
@@ -173,7 +173,7 @@ class OthersChurn {
   constructor(node: TestNode, options: ChurnOptions, random: () => number) {
     this.#node = node;
     this.#random = random;
-    this.#perSecond = options.changesPerSecond;
+    this.#perSecond = options.changesPerSecond / TIME_SCALE;
     for (const object of clusterObjects({
       services: options.otherServices,
       endpointsPerService: 5,
@@ -220,7 +220,7 @@ class OthersChurn {
   }
 }
 
-/** Runs everything in namespaces of its own. */
+/** Runs everything in namespaces of its own. On a slow machine as much happens, in more time. */
 export async function runChurn(options: ChurnOptions): Promise<ChurnReport> {
   const cleanups: (() => unknown)[] = [];
   try {
@@ -241,7 +241,7 @@ export async function runChurn(options: ChurnOptions): Promise<ChurnReport> {
     const { load } = await node.client.call('startLoad', {
       targets,
       width: 64,
-      perSecond: options.connectsPerSecond,
+      perSecond: options.connectsPerSecond / TIME_SCALE,
       keepDetails: true,
     });
     cleanups.push(() => others.stop());
@@ -249,7 +249,7 @@ export async function runChurn(options: ChurnOptions): Promise<ChurnReport> {
     const began = monotonicMs();
     for (let i = 0; i < options.replacements; i++) {
       await service.replace();
-      const wait = began + ((i + 1) * options.seconds * 1000) / options.replacements - monotonicMs();
+      const wait = began + ((i + 1) * scaled(options.seconds) * 1000) / options.replacements - monotonicMs();
       if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
     }
     others.stop();
