@@ -29,6 +29,7 @@ const PURE_BACKEND_FILES = [
     'slots',
     'word-parts',
   ].map((name) => `nftables/${name}`),
+  ...['companion-chains', 'companion-schema'].map((name) => `ipvs/${name}`),
 ].map((name) => `backends/${name}.ts`);
 
 /** Modules that do I/O, or lead to it. */
