@@ -3,29 +3,38 @@
 //   TCP  0A600001:0050 rr  persistent 2700000 FFFFFFFF     addresses and ports in hexadecimal, network order
 //     -> 0AF40002:1F90      Masq    1      0          0    method, weight, active and inactive connections
 import { readFileSync } from 'node:fs';
-import { type Family, ipText } from '../ip.ts';
-import { type RealServerState, serverKey, type TransportProtocol } from './objects.ts';
+import { ipText } from '../ip.ts';
+import { type RealServerState, type ServerId, serverKey, type TransportProtocol } from './objects.ts';
 
 /** Of the calling thread's network namespace. */
 const FILE = '/proc/thread-self/net/ip_vs';
-const PROTOCOLS: ReadonlySet<string> = new Set<TransportProtocol>(['TCP', 'UDP', 'SCTP']);
-const SOCKET = /^(?:([0-9A-F]{8})|\[((?:[0-9a-f]{4}:){7}[0-9a-f]{4})\]):([0-9A-F]{4})$/;
-const NUMBER = /^\d+$/;
+const isTransportProtocol = (text: string): text is TransportProtocol =>
+  text === 'TCP' || text === 'UDP' || text === 'SCTP';
+const SOCKET = '(?:([0-9A-F]{8})|\\[((?:[0-9a-f]{4}:){7}[0-9a-f]{4})\\]):([0-9A-F]{4})';
+const SERVER = new RegExp(`^[A-Z]+ +${SOCKET} `);
+const REAL_SERVER = new RegExp(`^ *-> +${SOCKET} +\\w+ +(\\d+) +(\\d+) +(\\d+) *$`);
 
-function readSocket(text: string): { family: Family; ip: string; port: number } | null {
-  const match = SOCKET.exec(text);
-  if (match === null) return null;
-  const [, four, six, port] = match;
-  const bytes = Buffer.from(four ?? six!.replaceAll(':', ''), 'hex').toString('latin1');
-  return { family: four === undefined ? 'IPv6' : 'IPv4', ip: ipText(bytes), port: Number.parseInt(port!, 16) };
+/** Of the three groups of SOCKET, one of the first two being undefined. */
+function readSocket(four: string | undefined, six: string | undefined, port: string): { ip: string; port: number } {
+  if (four === undefined) {
+    const bytes = Buffer.from(six!.replaceAll(':', ''), 'hex').toString('latin1');
+    return { ip: ipText(bytes), port: Number.parseInt(port, 16) };
+  }
+  const n = Number.parseInt(four, 16);
+  return { ip: `${n >>> 24}.${(n >> 16) & 255}.${(n >> 8) & 255}.${n & 255}`, port: Number.parseInt(port, 16) };
 }
 
-function readState(fields: readonly string[]): RealServerState | null {
-  const [, address, , weight, active, inactive] = fields;
-  const socket = readSocket(address ?? '');
-  if (socket === null || ![weight, active, inactive].every((field) => NUMBER.test(field ?? ''))) return null;
-  const { ip, port } = socket;
-  return { ip, port, weight: Number(weight), active: Number(active), inactive: Number(inactive) };
+function readState(line: string): RealServerState | null {
+  const match = REAL_SERVER.exec(line);
+  if (match === null) return null;
+  const { ip, port } = readSocket(match[1], match[2], match[3]!);
+  return { ip, port, weight: Number(match[4]), active: Number(match[5]), inactive: Number(match[6]) };
+}
+
+function readServerId(line: string, protocol: TransportProtocol): ServerId | null {
+  const match = SERVER.exec(line);
+  if (match === null) return null;
+  return { family: match[1] === undefined ? 'IPv6' : 'IPv4', protocol, ...readSocket(match[1], match[2], match[3]!) };
 }
 
 /**
@@ -38,21 +47,20 @@ export function parseRealServers(text: string): Map<string, RealServerState[]> {
   const out = new Map<string, RealServerState[]>();
   let list: RealServerState[] | null = null;
   let repeated = false;
+  const fail = (line: string, index: number, what: string): never => {
+    throw new RangeError(`${FILE}, line ${index + 1}: "${line}" is no ${what}`);
+  };
   for (const [index, line] of text.split('\n').entries()) {
-    const fields = line.trim().split(/\s+/);
-    const protocol = fields[0]!;
-    if (protocol === '->') {
+    if (line.startsWith('  ->')) {
       if (list === null) continue;
-      const state = readState(fields);
-      if (state === null) throw new RangeError(`${FILE}, line ${index + 1}: "${line}" is no real server`);
+      const state = readState(line) ?? fail(line, index, 'real server');
       if (!repeated || !list.some(({ ip, port }) => ip === state.ip && port === state.port)) list.push(state);
       continue;
     }
     list = null;
-    if (!PROTOCOLS.has(protocol)) continue;
-    const socket = readSocket(fields[1] ?? '');
-    if (socket === null) throw new RangeError(`${FILE}, line ${index + 1}: "${line}" is no virtual server`);
-    const key = serverKey({ protocol: protocol as TransportProtocol, ...socket });
+    const protocol = line.slice(0, line.indexOf(' '));
+    if (!isTransportProtocol(protocol)) continue;
+    const key = serverKey(readServerId(line, protocol) ?? fail(line, index, 'virtual server'));
     const known = out.get(key);
     repeated = known !== undefined;
     list = known ?? [];

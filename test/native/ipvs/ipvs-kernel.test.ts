@@ -20,6 +20,7 @@ const connection = entered ? IpvsConnection.open() : null;
 const reason = inUserNamespace() ? 'IPVS wants root outside of a user namespace' : 'this kernel has no IPVS';
 const skip = entered && connection !== null && !inUserNamespace() ? false : reason;
 const ipvs = connection!;
+t.setTimeout(300_000);
 t.teardown(() => connection?.close());
 
 function ipvsadm(...args: string[]): string {

@@ -64,7 +64,7 @@ t.test('lines that cannot be read are named', async (t) => {
   const cases = [
     ['TCP  0A6000:0050 rr\n', 1, 'virtual server'],
     ['TCP  [fd00::1]:0050 rr\n', 1, 'virtual server'],
-    ['UDP\n', 1, 'virtual server'],
+    ['UDP \n', 1, 'virtual server'],
     [`${head}  -> 0AF40002:1F90      Masq    1      0\n`, 2, 'real server'],
     [`${head}  -> 0AF40002      Masq    1      0   0\n`, 2, 'real server'],
     [`${head}  -> 0AF40002:1F90      Masq    -1      0   0\n`, 2, 'real server'],
