@@ -204,6 +204,20 @@ if (await enterNamespace(t)) {
     }
   });
 
+  t.test('nft declares the sets of the text as we do', async (t) => {
+    nftScript([textOf(tablesWith(SETTINGS))]);
+    for (const family of FAMILIES) {
+      const sets = connection.sets(family, COMPANION_TABLE);
+      t.same(sets.map((set) => set.name).sort(), [...COMPANION.setNames].sort());
+      for (const { name, flags, keyType, keyLength, userdata } of sets) {
+        const own = COMPANION.sets[family][name as CompanionSet];
+        t.match(own, { flags, keyType, keyLength }, name);
+        // Ours also say that data are no intervals, which other versions of nft do too.
+        t.ok(own.userdata.startsWith(userdata), `userdata of ${name}`);
+      }
+    }
+  });
+
   t.test('one family', async (t) => {
     const [table] = tablesWith(SETTINGS);
     await converge([table!]);
