@@ -8,6 +8,7 @@ import { rawService, rawSlice } from '../support/kube-objects.ts';
 import { namespacesMissing } from '../support/namespaces.ts';
 import { type AgentOptions, NODE_NAME, type RunningAgent } from '../support/running-agent.ts';
 import { podIp, startTestNode, type TestNode, until } from '../support/test-node.ts';
+import { scaled, scaledRate } from '../support/time-scale.ts';
 
 const missing = await namespacesMissing();
 const IP = '10.96.0.80';
@@ -37,7 +38,7 @@ async function switchTo(node: TestNode, mode: Partial<AgentOptions>, isGone: () 
   const agent = node.agent(mode);
   await agent.ready();
   await until('the rules of the other mode are gone', isGone);
-  await pause(300);
+  await pause(scaled(300));
   return agent;
 }
 
@@ -84,7 +85,7 @@ for (const variant of VARIANTS as readonly Variant[]) {
         const load = {
           targets: name === 'client' ? targets : targets.slice(0, 1),
           width: 64,
-          perSecond: i === 0 ? 300 : 100,
+          perSecond: scaledRate(i === 0 ? 300 : 100),
         };
         loads.push((await node.net.host(name).call('startLoad', load)).load);
       }

@@ -5,6 +5,7 @@ import { clusterObjects } from '../support/cluster.ts';
 import { rawService, rawSlice } from '../support/kube-objects.ts';
 import { namespacesMissing } from '../support/namespaces.ts';
 import { podIp, startTestNode } from '../support/test-node.ts';
+import { scaled, scaledRate } from '../support/time-scale.ts';
 
 const missing = await namespacesMissing();
 
@@ -23,7 +24,12 @@ t.test('SIGTERM and a new start under load', { skip: missing ?? false }, async (
   const first = node.agent();
   await first.ready();
   const targets = [IP, STICKY_IP].map((ip) => ({ proto: 'TCP', ip, port: 80 }) as const);
-  const { load } = await node.client.call('startLoad', { targets, width: 64, perSecond: 300, keepDetails: true });
+  const { load } = await node.client.call('startLoad', {
+    targets,
+    width: 64,
+    perSecond: scaledRate(300),
+    keepDetails: true,
+  });
   const listed = (): string => node.nft('list', 'ruleset').replace(/ expires [^ ,}]+/g, '');
   const before = listed();
 
@@ -39,7 +45,7 @@ t.test('SIGTERM and a new start under load', { skip: missing ?? false }, async (
   const third = node.agent();
   const { added, deleted, objects: made } = await third.ready();
   t.ok(added > 0 && added <= 6 && deleted <= 6 && made === 0, `what changed meanwhile costs +${added} -${deleted}`);
-  await new Promise((resolve) => setTimeout(resolve, 200));
+  await new Promise((resolve) => setTimeout(resolve, scaled(200)));
 
   const { attempts, answered, results, details } = await node.client.call('stopLoad', { load });
   t.equal(answered, attempts, `${attempts} connections: ${JSON.stringify(results)}`);

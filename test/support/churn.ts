@@ -7,7 +7,7 @@ import { type LoadResult, monotonicMs } from './host-calls.ts';
 import { rawService, rawSlice } from './kube-objects.ts';
 import type { AgentOptions, RunningAgent } from './running-agent.ts';
 import { CLIENT_IP, PODS, podIp, startTestNode, type TestNode } from './test-node.ts';
-import { scaled, TIME_SCALE } from './time-scale.ts';
+import { scaled, scaledRate } from './time-scale.ts';
 
 export interface ChurnOptions {
   readonly seconds: number;
@@ -173,7 +173,7 @@ class OthersChurn {
   constructor(node: TestNode, options: ChurnOptions, random: () => number) {
     this.#node = node;
     this.#random = random;
-    this.#perSecond = options.changesPerSecond / TIME_SCALE;
+    this.#perSecond = scaledRate(options.changesPerSecond);
     for (const object of clusterObjects({
       services: options.otherServices,
       endpointsPerService: 5,
@@ -241,7 +241,7 @@ export async function runChurn(options: ChurnOptions): Promise<ChurnReport> {
     const { load } = await node.client.call('startLoad', {
       targets,
       width: 64,
-      perSecond: options.connectsPerSecond / TIME_SCALE,
+      perSecond: scaledRate(options.connectsPerSecond),
       keepDetails: true,
     });
     cleanups.push(() => others.stop());

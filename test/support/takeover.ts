@@ -4,6 +4,7 @@ import type { ApiObject } from './api-store.ts';
 import { rawService, rawSlice } from './kube-objects.ts';
 import { type AgentOptions, NODE_NAME, type RunningAgent } from './running-agent.ts';
 import { podIp, type TestNode } from './test-node.ts';
+import { scaled, scaledRate } from './time-scale.ts';
 
 export const IP = '10.96.0.80';
 export const NODE_PORT = 30080;
@@ -28,12 +29,12 @@ export async function underLoad<T>(t: Test, node: TestNode, act: () => Promise<T
   const hosts = ['client', 'pod-2', 'node'] as const;
   const loads: number[] = [];
   for (const name of hosts) {
-    const load = { targets: name === 'client' ? targets : targets.slice(0, 1), width: 64, perSecond: 150 };
+    const load = { targets: name === 'client' ? targets : targets.slice(0, 1), width: 64, perSecond: scaledRate(150) };
     loads.push((await node.net.host(name).call('startLoad', load)).load);
   }
-  await pause(300);
+  await pause(scaled(300));
   const result = await act();
-  await pause(500);
+  await pause(scaled(500));
   for (const [i, name] of hosts.entries()) {
     const { attempts, answered, results } = await node.net.host(name).call('stopLoad', { load: loads[i]! });
     t.ok(attempts > 80, `${name}: ${attempts} connections`);
