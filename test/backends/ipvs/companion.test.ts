@@ -212,7 +212,7 @@ if (await enterNamespace(t)) {
       for (const { name, flags, keyType, keyLength, userdata } of sets) {
         const own = COMPANION.sets[family][name as CompanionSet];
         t.match(own, { flags, keyType, keyLength }, name);
-        // Ours also say that data are no intervals, which other versions of nft do too.
+        // Ours also say that data are no intervals.
         t.ok(own.userdata.startsWith(userdata), `userdata of ${name}`);
       }
     }
