@@ -45,7 +45,7 @@ const settings = nodeSettings({
 });
 
 const newBackend = () =>
-  createBackend(mode, { ...NO_EVENTS, error: (message, error) => console.error(message, error) });
+  createBackend(mode, { ...NO_EVENTS, error: (message, error) => console.error(message, error) }, config);
 
 const coldSyncMs: number[] = [];
 let cold: SyncCounts | null = null;

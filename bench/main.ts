@@ -22,14 +22,14 @@ const { values } = parseArgs({
     'no-agent': { type: 'boolean', default: false },
   },
 });
-const MODES = ['nftables', 'iptables'];
+const MODES = ['nftables', 'iptables', 'ipvs'];
 /** Changes measured; in iptables mode the kernel checks all rules for each. */
-const CHANGES: Readonly<Record<string, number>> = { nftables: 300, iptables: 30 };
+const CHANGES: Readonly<Record<string, number>> = { nftables: 300, iptables: 30, ipvs: 100 };
 const fail = (message: string): never => {
   process.stderr.write(`bench: ${message}\n`);
   process.exit(2);
 };
-if (!MODES.includes(values.mode)) fail(`--mode ${values.mode} does not exist yet; there is ${MODES.join(', ')}`);
+if (!MODES.includes(values.mode)) fail(`--mode ${values.mode}: must be ${MODES.join(', ')}`);
 const scales = values.scale.map((text) => {
   const m = /^(\d+)x(\d+)$/.exec(text) ?? fail(`--scale ${text}: expected SERVICESxENDPOINTS, such as 10000x5`);
   return { services: Number(m[1]), endpointsPerService: Number(m[2]) };

@@ -130,7 +130,7 @@ export class IpvsBackend implements Backend {
       const entered = await this.#enter(changes);
       await this.#readKernel();
       const counts = noCounts();
-      await this.#kernel.companion.applyStructure(settings, counts);
+      await this.#kernel.companion.applyStructure(settings, this.#ledgers, counts);
       const refused = await this.#converge([...entered, ...this.#inKernel()], counts, true);
       this.#kernel.watch.start();
       this.#startTimers();
@@ -209,7 +209,7 @@ export class IpvsBackend implements Backend {
     ];
     if (differences.length === 0) return null;
     const counts = noCounts();
-    await companion.applyStructure(this.#current, counts);
+    await companion.applyStructure(this.#current, this.#ledgers, counts);
     const refused = await this.#converge(everything, counts, true);
     for (const { message } of refused) this.#options.events.error('cannot repair', new Error(message));
     return { description: differences.join('; '), culprit: null, counts };
@@ -221,7 +221,7 @@ export class IpvsBackend implements Backend {
     const description = companion.difference(this.#current, this.#ledgers);
     if (description === null) return null;
     const counts = noCounts();
-    await companion.applyStructure(this.#current, counts);
+    await companion.applyStructure(this.#current, this.#ledgers, counts);
     await companion.update(elementsOf(this.#everything()), this.#ledgers, counts);
     return { description, culprit: null, counts };
   }
@@ -240,7 +240,7 @@ export class IpvsBackend implements Backend {
     return this.#exclusively(async () => {
       this.#settings = settings;
       const counts = noCounts();
-      await this.#kernel.companion.applyStructure(settings, counts);
+      await this.#kernel.companion.applyStructure(settings, this.#ledgers, counts);
       // Addresses of node ports, and those that need not be bound, are among the objects of Services.
       const refused = await this.#converge(await this.#enter([...this.#plans.values()]), counts, false);
       return { counts, refused };
@@ -313,7 +313,7 @@ export class IpvsBackend implements Backend {
       if (!(error instanceof TransactionRefused || error instanceof OutcomeUnknown)) throw error;
       // The kernel may hold something else than we believe.
       await companion.read([...this.#ledgers.keys()]);
-      await companion.applyStructure(this.#current, counts);
+      await companion.applyStructure(this.#current, this.#ledgers, counts);
     }
     const done: Change[] = [];
     for (const change of changes) {

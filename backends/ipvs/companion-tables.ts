@@ -3,7 +3,7 @@ import type { Family } from '../../native/ip.ts';
 import type { Element } from '../../native/nftables/batch.ts';
 import type { NftConnection } from '../../native/nftables/connection.ts';
 import type { SyncCounts } from '../backend.ts';
-import type { Committer } from '../nft-table/committer.ts';
+import { type Committer, TransactionRefused } from '../nft-table/committer.ts';
 import { emptyOperations, type OperationsOf, push, sameElement } from '../nft-table/operations.ts';
 import type { KernelTable } from '../nft-table/read.ts';
 import {
@@ -67,23 +67,35 @@ export class CompanionTables {
     return planTable(this.#held.get(family) ?? null, desiredCompanion(family, settings, elements));
   }
 
-  /** Makes tables, sets, chains and rules what the settings ask for; elements stay as they are. */
-  async applyStructure(settings: NodeSettings, counts: SyncCounts): Promise<void> {
-    const families = (['IPv4', 'IPv6'] as const).filter((family) => settings.families[family]);
-    const plans = families.map((family) => {
-      const elements = this.#held.get(family)?.elements ?? new Map();
-      return [desiredCompanion(family, settings, elements), this.#plan(settings, family, elements)] as const;
-    });
-    const steps = plans.map(([, step]) => step).filter((s) => s.replaceTable !== 'none' || hasStructure(s));
-    if (steps.length === 0) return;
-    await this.#committer.commit(counts, (batch) => {
-      for (const step of steps) writeStructure(batch, step);
-      for (const step of steps) writeRemovals(batch, step);
-    });
-    for (const [table, { family, replaceTable }] of plans) {
-      const elements: CompanionElements = replaceTable === 'none' ? table.elements : new Map();
-      this.#held.set(family, asKernelTable({ ...table, elements }));
+  /**
+   * Makes tables, sets, chains and rules what the settings ask for. Where something of that is missing, elements come in
+   * the same transaction, unless the kernel refuses one of them: there is no moment without filters.
+   */
+  async applyStructure(settings: NodeSettings, ledgers: Ledgers, counts: SyncCounts): Promise<void> {
+    const apply = async (elementsOf: (family: Family, ledger: Ledger) => CompanionElements): Promise<void> => {
+      const tables = [...ledgers].map(([f, ledger]) => desiredCompanion(f, settings, elementsOf(f, ledger)));
+      const changed = tables
+        .map((table) => [table, planTable(this.#held.get(table.family) ?? null, table)] as const)
+        .filter(([, step]) => step.replaceTable !== 'none' || hasStructure(step));
+      await this.#committer.commit(counts, (batch) => {
+        for (const [, step] of changed) writeStructure(batch, step);
+        for (const [, step] of changed) writeElements(batch, step);
+        for (const [, step] of changed) writeRemovals(batch, step);
+      });
+      for (const [table] of changed) this.#held.set(table.family, asKernelTable(table));
+    };
+    try {
+      await apply((_, ledger) => wantedElements(ledger));
+    } catch (error) {
+      if (!(error instanceof TransactionRefused)) throw error;
+      await apply((family) => this.#heldElements(settings, family));
     }
+  }
+
+  /** Those that stay when only structure changes. */
+  #heldElements(settings: NodeSettings, family: Family): CompanionElements {
+    const held = this.#held.get(family)?.elements ?? new Map();
+    return this.#plan(settings, family, held).replaceTable === 'none' ? held : new Map();
   }
 
   /** Makes these elements what Services want, in one transaction. @throws TransactionRefused, OutcomeUnknown */
