@@ -208,7 +208,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
 
 /** How long events are merged after a sync. Where a sync costs what changed, not what there is, little unless it was chosen. */
 function mergeMs({ mode, minSyncPeriodMs, minSyncPeriodExplicit }: Config): number {
-  return mode === 'nftables' && !minSyncPeriodExplicit ? DEFAULT_MERGE_MS : minSyncPeriodMs;
+  return mode !== 'iptables' && !minSyncPeriodExplicit ? DEFAULT_MERGE_MS : minSyncPeriodMs;
 }
 
 function startHealthServer(

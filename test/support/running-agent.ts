@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { ProxyMode } from '../../agent/config/types.ts';
 import { askAgentFor } from '../../agent/ctl/agent-client.ts';
 import type { Status } from '../../agent/status.ts';
 import type { Network } from './network.ts';
@@ -44,7 +45,7 @@ export interface AgentOptions {
   readonly folder?: string;
   readonly flags?: readonly string[];
   /** nftables unless given. */
-  readonly mode?: 'nftables' | 'iptables';
+  readonly mode?: ProxyMode;
   /** Environment beside that of the test. */
   readonly env?: Readonly<Record<string, string>>;
   /** Program and first arguments; the agent from its sources unless given. */

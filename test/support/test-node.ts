@@ -12,11 +12,15 @@ import { scaled } from './time-scale.ts';
 /** The pods; those with an even number run on the node. They listen on the ports a test asks for. */
 export const PODS = ['pod-1', 'pod-2', 'pod-3', 'pod-4'] as const;
 export const podIp = (n: number): string => `10.128.1.${n}`;
+export const podIp6 = (n: number): string => `fd00:10:128:1::${n}`;
 export const CLIENT_IP = '172.18.0.100';
+export const CLIENT_IP6 = 'fd00:172:18::100';
 
 export interface TestNodeOptions {
   /** TCP and UDP ports on which all pods listen. */
   readonly ports?: readonly number[];
+  /** Pods and the client have IPv6 addresses too. */
+  readonly dualStack?: boolean;
   readonly objects?: Iterable<ApiObject>;
   readonly server?: TestApiServerOptions;
 }
@@ -66,20 +70,23 @@ export class TestNode {
 
 /** Makes the node; it goes with the test. Await namespacesMissing first. */
 export async function startTestNode(t: Pick<Test, 'teardown'>, options: TestNodeOptions = {}): Promise<TestNode> {
-  const { ports = [8080], objects = [] } = options;
+  const { ports = [8080], objects = [], dualStack = false } = options;
+  const both = (ip: string, ip6: string): string[] => (dualStack ? [ip, ip6] : [ip]);
   const net = await createNetwork({
-    pods: PODS.map((name, i) => ({ name, ip: [podIp(i + 1)], local: i % 2 === 1 })),
-    clients: [{ name: 'client', ip: [CLIENT_IP] }],
+    pods: PODS.map((name, i) => ({ name, ip: both(podIp(i + 1), podIp6(i + 1)), local: i % 2 === 1 })),
+    clients: [{ name: 'client', ip: both(CLIENT_IP, CLIENT_IP6) }],
   });
   const node = new TestNode(net, new TestApiServer({ bookmarkEveryMs: 1000, ...options.server }));
   t.teardown(() => node.close());
-  for (const name of PODS) {
-    const ip = net.host(name).ip('IPv4');
-    for (const port of ports) {
-      await net.host(name).call('listen', { proto: 'TCP', ip, port, closes: true });
-      await net.host(name).call('listen', { proto: 'UDP', ip, port });
+  const listen = async (name: string): Promise<void> => {
+    for (const ip of net.host(name).ips) {
+      for (const port of ports) {
+        await net.host(name).call('listen', { proto: 'TCP', ip, port, closes: true });
+        await net.host(name).call('listen', { proto: 'UDP', ip, port });
+      }
     }
-  }
+  };
+  await Promise.all(PODS.map(listen));
   node.server.store.load([ownNode(), makeServiceCidr()]);
   node.server.store.load(objects);
   await node.serve();
