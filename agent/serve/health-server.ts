@@ -1,9 +1,9 @@
-// The HTTP server of `/healthz` and `/livez` (P-45, P-48). A listener that cannot be opened is tried again (P-49).
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+// The HTTP server of `/healthz` and `/livez` (P-45, P-48).
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Log } from '../log.ts';
 import { type Clock, systemClock } from '../sync/clock.ts';
-import { close, hostOption, listen } from './listen.ts';
 import { healthAnswer, type ProxyHealth } from './proxy-health.ts';
+import { RetryingServer } from './retrying-server.ts';
 
 export interface HealthServerOptions {
   ip: string;
@@ -20,55 +20,24 @@ export interface HealthServerOptions {
   retryMs?: number;
 }
 
-const RETRY_MS = 5000;
-
-export class HealthServer {
+export class HealthServer extends RetryingServer {
   readonly #options: HealthServerOptions;
   readonly #clock: Clock;
-  #server: Server | null = null;
-  #stopped = false;
-  #cancelRetry: (() => void) | null = null;
 
   constructor(options: HealthServerOptions) {
+    const { ip, port, log, onListenFailure, clock = systemClock, retryMs } = options;
+    super({
+      name: 'health server',
+      ip,
+      port,
+      log,
+      onListenFailure,
+      clock,
+      retryMs,
+      handler: (request, response) => this.#answer(request, response),
+    });
     this.#options = options;
-    this.#clock = options.clock ?? systemClock;
-  }
-
-  /** Tries to listen; returns the port, or null when that failed and is being tried again. */
-  async start(): Promise<number | null> {
-    const { ip, port, log } = this.#options;
-    const server = createServer((request, response) => this.#answer(request, response));
-    this.#server = server;
-    try {
-      const bound = await listen(server, { ...hostOption(ip), port });
-      if (this.#stopped) {
-        close(server);
-        return null;
-      }
-      server.on('error', (error) => this.#failed(server, error));
-      log.info('health server listens', { ip, port: bound });
-      return bound;
-    } catch (error) {
-      this.#failed(server, error as Error);
-      return null;
-    }
-  }
-
-  stop(): void {
-    this.#stopped = true;
-    this.#cancelRetry?.();
-    if (this.#server !== null) close(this.#server);
-    this.#server = null;
-  }
-
-  #failed(server: Server, error: Error): void {
-    if (this.#stopped || this.#server !== server) return;
-    close(server);
-    this.#server = null;
-    const { ip, port, log, onListenFailure, retryMs = RETRY_MS } = this.#options;
-    log.error('health server cannot listen, will try again', { ip, port, err: error });
-    this.#cancelRetry = this.#clock.after(retryMs, () => void this.start());
-    onListenFailure?.(error);
+    this.#clock = clock;
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
