@@ -12,7 +12,6 @@ export const SKIPPED: Readonly<Record<string, string>> = {
   'nft-stale-chains': MECHANISM,
   'iptables-stale-chains': MECHANISM,
   'sync-mode': MECHANISM,
-  'conntrack-max': 'not built yet',
 };
 
 export interface VectorResult {
