@@ -71,6 +71,8 @@ export class ListWatch {
   #resourceVersion: string | null = null;
   #lastHeardMs: number | null = null;
   #lastError: string | null = null;
+  #watches = 0;
+  #lists = 0;
 
   constructor(options: ListWatchOptions) {
     this.#o = options;
@@ -99,6 +101,8 @@ export class ListWatch {
       lastHeardMs: this.#lastHeardMs,
       objects: this.#known.size,
       lastError: this.#lastError ?? this.#known.sinkError,
+      watches: this.#watches,
+      lists: this.#lists,
     };
   }
 
@@ -156,6 +160,7 @@ export class ListWatch {
   /** All pages of a list. The first list is content with the server's cache (as kube-proxy's); later ones are not. */
   async #list(): Promise<void> {
     const version = this.#known.complete ? {} : { resourceVersion: '0' };
+    this.#lists++;
     this.#known.beginList();
     const breather = new Breather();
     for (let token = ''; ; ) {
@@ -193,7 +198,11 @@ export class ListWatch {
         ? { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' }
         : { resourceVersion: this.#resourceVersion }),
     };
-    if (stream.initial) this.#known.beginList();
+    this.#watches++;
+    if (stream.initial) {
+      this.#lists++;
+      this.#known.beginList();
+    }
     const startedMs = timers.monotonicMs();
     try {
       await this.#exchange(query, (response, watchdog) =>

@@ -62,6 +62,8 @@ export class ManifestsSource implements Source {
       lastHeardMs: this.#lastHeardMs,
       objects: known.size,
       lastError: this.#errors[0] ?? known.sinkError,
+      watches: 0,
+      lists: 0,
     }));
   }
 

@@ -25,6 +25,10 @@ export interface WatchStatus {
   /** Number of objects held. */
   readonly objects: number;
   readonly lastError: string | null;
+  /** Watch requests so far: one more than restarts. 0 where nothing is watched over the network. */
+  readonly watches: number;
+  /** Complete lists asked for so far, streaming ones included. */
+  readonly lists: number;
 }
 
 export interface Source {

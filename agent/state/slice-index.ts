@@ -22,6 +22,10 @@ export class SliceIndex {
   /** Slices of a Service, sorted by name, so that nothing depends on the order of arrival. */
   readonly #byService: Record<Family, Map<string, readonly EndpointSlice[]>> = { IPv4: new Map(), IPv6: new Map() };
   readonly #pending: Record<Family, Map<string, Pending>> = { IPv4: new Map(), IPv6: new Map() };
+  /** Events of slices that can be used, whether or not they changed anything (P-81). */
+  events = 0;
+  /** Those of them that were changes and wait for a sync. */
+  pendingChanges = 0;
 
   /** `startedMs`: start of the agent, milliseconds since the epoch; older trigger times do not count (E-48). */
   constructor(options: { startedMs: number }) {
@@ -37,7 +41,9 @@ export class SliceIndex {
     const key = `${namespace}/${name}`;
     const old = this.#slices.get(key);
     if (old === undefined && slice === null) return false;
+    this.events++;
     if (old !== undefined && slice !== null && sameSlice(old, slice)) return false;
+    this.pendingChanges++;
     const moved = old !== undefined && (slice?.service !== old.service || slice?.family !== old.family);
     if (moved) {
       this.#touch(old).triggerTimesMs = [];
@@ -71,6 +77,7 @@ export class SliceIndex {
       }
       this.#pending[family].clear();
     }
+    this.pendingChanges = 0;
     return { services, udp, triggerTimesMs };
   }
 

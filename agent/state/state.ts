@@ -42,6 +42,16 @@ export interface Changes {
   readonly resourceVersions: Readonly<Partial<Record<Kind, string>>>;
 }
 
+/** For metrics (P-81). Events are counted since the start, whether or not they changed anything. */
+export interface EventCounts {
+  readonly serviceEvents: number;
+  readonly sliceEvents: number;
+  /** Services with events that no sync has taken. */
+  readonly servicesPending: number;
+  /** Changes of slices that no sync has taken. */
+  readonly slicesPending: number;
+}
+
 export interface StateOptions {
   /** This node's name, normalised (P-9). */
   nodeName: string;
@@ -68,6 +78,7 @@ export class State {
   #zoneAtLastTake = '';
   #nodeChanged = false;
   #serviceCidrsChanged = false;
+  #serviceEvents = 0;
   /** Services with unapplied events, as of the last sync (E-46). */
   readonly #before = new Map<string, Service | null>();
   /** Services that gained or lost a frontend by what happened to others. */
@@ -223,6 +234,15 @@ export class State {
     return this.#problems.list();
   }
 
+  eventCounts(): EventCounts {
+    return {
+      serviceEvents: this.#serviceEvents,
+      sliceEvents: this.#slices.events,
+      servicesPending: this.#before.size,
+      slicesPending: this.#slices.pendingChanges,
+    };
+  }
+
   #noteProblems<T>(kind: Kind, parsed: Parsed<T>): Parsed<T> {
     this.#problems.set(objectLabel(kind, parsed.namespace, parsed.name), 'parse', parsed.problems);
     return parsed;
@@ -231,6 +251,7 @@ export class State {
   #replaceService(key: string, next: Service | null): boolean {
     const old = this.service(key);
     if (old === null && next === null) return false;
+    this.#serviceEvents++;
     const same = old !== null && next !== null && old.createdMs === next.createdMs && sameInAllFamilies(old, next);
     if (next === null) this.#services.delete(key);
     else this.#services.set(key, next);

@@ -46,6 +46,8 @@ const well: Status = {
     lastHeardMs: NOW - 3000 * (i + 1),
     objects: [10_000, 10_020, 1, 1][i]!,
     lastError: null,
+    watches: 1,
+    lists: 1,
   })),
   conditions: [],
   repairs: { count: 0, last: null },

@@ -76,5 +76,7 @@ t.test('status tells objects, age and server of each watch', async (t) => {
     lastHeardMs: timers.wallMs(),
     objects: 1,
     lastError: null,
+    watches: 1,
+    lists: 1,
   });
 });

@@ -188,3 +188,19 @@ t.test('each Problem is told once, and forgotten when the object is fixed or gon
   t.same(state.problems(), []);
   t.equal(told.length, 5);
 });
+
+t.test('events are counted, changed or not, and what no sync has taken (P-81)', async (t) => {
+  const { state } = newState();
+  const slice = rawSlice('web-1', 'web', ['10.0.0.1'], { metadata: { ...rawSlice('web-1', 'web', []).metadata } });
+  state.apply('Service', rawService('web'));
+  state.apply('Service', rawService('web'));
+  state.apply('EndpointSlice', slice);
+  state.apply('EndpointSlice', slice);
+  t.same(state.eventCounts(), { serviceEvents: 2, sliceEvents: 2, servicesPending: 1, slicesPending: 1 });
+  state.takeChanges();
+  t.same(state.eventCounts(), { serviceEvents: 2, sliceEvents: 2, servicesPending: 0, slicesPending: 0 });
+  state.remove('EndpointSlice', 'shop', 'web-1');
+  state.remove('EndpointSlice', 'shop', 'unknown');
+  state.remove('Service', 'shop', 'unknown');
+  t.same(state.eventCounts(), { serviceEvents: 2, sliceEvents: 3, servicesPending: 0, slicesPending: 1 });
+});
