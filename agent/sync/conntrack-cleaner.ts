@@ -6,13 +6,23 @@ import type { Family } from '../../native/ip.ts';
 import type { Log } from '../log.ts';
 import { staleEntries, type UdpServicePort, udpServicePorts } from '../plan/conntrack-cleanup.ts';
 import type { State } from '../state/state.ts';
+import { type Clock, systemClock } from './clock.ts';
 
 /** Above this many destinations one dump of all UDP entries is cheaper than one for each. */
 const DESTINATIONS_ABOVE_WHICH_ALL = 16;
 
+export interface ConntrackRound {
+  readonly family: Family;
+  readonly seconds: number;
+  readonly deleted: number;
+}
+
 export interface ConntrackCleanerOptions {
   readonly state: State;
   readonly log: Log;
+  /** Told of each round that was done (P-81). */
+  readonly onRound?: (round: ConntrackRound) => void;
+  readonly clock?: Pick<Clock, 'monotonicMs'>;
   readonly connect?: () => Pick<ConntrackConnection, 'listUdp' | 'listUdpTo' | 'delete' | 'close'>;
 }
 
@@ -27,7 +37,8 @@ export class ConntrackCleaner {
 
   /** One round for these Services of a family. Failures are logged: the round is skipped (S-85). */
   clean(family: Family, services: Iterable<string>): void {
-    const { state, log } = this.#options;
+    const { state, log, clock = systemClock, onRound } = this.#options;
+    const began = clock.monotonicMs();
     const ports = [...services].flatMap((key) =>
       udpServicePorts({ ...state.planInput(key, family), service: state.service(key) }),
     );
@@ -35,6 +46,7 @@ export class ConntrackCleaner {
     try {
       const deleted = this.#round(family, ports);
       this.deleted += deleted;
+      onRound?.({ family, deleted, seconds: (clock.monotonicMs() - began) / 1000 });
       if (deleted > 0) log.info('deleted stale UDP conntrack entries', { family, entries: deleted });
     } catch (err) {
       log.warn('cannot clean up UDP conntrack entries', { family, err });

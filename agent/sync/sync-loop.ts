@@ -2,7 +2,7 @@
 // tried again. Nothing reaches the kernel before every source has told all it has.
 import { type Backend, noCounts, type RefusedService, type SyncCounts } from '../../backends/backend.ts';
 import type { NodeSettings, PlanChange } from '../../backends/service-plan.ts';
-import type { Family } from '../../native/ip.ts';
+import { FAMILIES, type Family } from '../../native/ip.ts';
 import type { Log } from '../log.ts';
 import { healthCheckPort } from '../plan/health-check-ports.ts';
 import type { ProxyHealth } from '../serve/proxy-health.ts';
@@ -11,6 +11,7 @@ import type { Changes, State } from '../state/state.ts';
 import { BoundedRunner, doubling } from './bounded-runner.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { ConntrackCleaner } from './conntrack-cleaner.ts';
+import { NO_OBSERVER, type SyncObserver } from './observer.ts';
 import type { Planner } from './planner.ts';
 import { reclaimMemory } from './reclaim-memory.ts';
 
@@ -33,6 +34,7 @@ export interface SyncLoopOptions {
   readonly reclaimMemory?: () => void;
   /** Told once the rules are complete for the first time. */
   readonly onFirstSync?: () => void;
+  readonly observer?: SyncObserver;
 }
 
 /** What the loop has done, for status and metrics. Times are milliseconds since the epoch. */
@@ -64,10 +66,15 @@ export class SyncLoop {
   readonly #options: SyncLoopOptions;
   readonly #clock: Clock;
   readonly #runner: BoundedRunner;
+  readonly #observer: SyncObserver;
   /** Services whose last change has not reached the kernel. */
   readonly #unapplied = new Map<string, Set<Family>>();
   #refused = new Map<string, RefusedService>();
   #settingsChanged = false;
+  /** When the oldest event that has not reached the kernel came (monotonic). */
+  #oldestEventMs: number | null = null;
+  /** Of changes that have not reached the kernel (E-48). */
+  #triggerTimesMs: Record<Family, number[]> = { IPv4: [], IPv6: [] };
   #cancelReclaim: (() => void) | null = null;
   readonly report: SyncReport = {
     started: false,
@@ -85,6 +92,7 @@ export class SyncLoop {
   constructor(options: SyncLoopOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
+    this.#observer = options.observer ?? NO_OBSERVER;
     this.#runner = new BoundedRunner({
       run: () => this.#run(),
       minMs: options.minSyncMs,
@@ -100,13 +108,21 @@ export class SyncLoop {
   start(): void {
     for (const family of this.#options.families) this.#options.health.loopStarted(family);
     this.request();
+    this.#oldestEventMs = null;
     this.#runner.start();
   }
 
   /** Something changed. */
   request(): void {
     for (const family of this.#options.families) this.#options.health.syncRequested(family);
+    this.#oldestEventMs ??= this.#clock.monotonicMs();
+    this.#observer.requested(this.#options.families);
     this.#runner.request();
+  }
+
+  /** Services whose last change was planned and has not reached the kernel. */
+  get unapplied(): number {
+    return this.#unapplied.size;
   }
 
   /** Addresses of the node changed. */
@@ -121,17 +137,42 @@ export class SyncLoop {
   }
 
   async #run(): Promise<void> {
+    const began = this.#clock.monotonicMs();
+    const all = this.#options.families;
+    const round = { families: all, full: !this.report.started, reached: false, failed: [] as readonly Family[] };
+    try {
+      await this.#sync(round);
+    } catch (error) {
+      round.failed =
+        error instanceof ServicesRefused ? [...new Set(this.report.refused.map((r) => r.family))] : round.families;
+      throw error;
+    } finally {
+      this.#observer.ended({ ...round, seconds: (this.#clock.monotonicMs() - began) / 1000 });
+    }
+  }
+
+  async #sync(round: { families: readonly Family[]; full: boolean; reached: boolean }): Promise<void> {
     const { report } = this;
     const began = this.#clock.monotonicMs();
+    const oldestEventMs = this.#oldestEventMs;
     const changes = this.#options.state.takeChanges();
     const first = !report.started;
+    for (const family of FAMILIES) this.#triggerTimesMs[family].push(...changes.triggerTimesMs[family]);
     for (const [service, families] of changes.services) this.#keep(service, families);
     if (changes.zoneChanged && !first) {
+      round.full = true;
       for (const service of this.#options.state.serviceKeys()) this.#keep(service, this.#options.families);
     }
     if (changes.serviceCidrsChanged) this.#settingsChanged = true;
     const work = new Map([...this.#unapplied].map(([service, families]) => [service, [...families]]));
-    const refused = first ? await this.#startBackend() : await this.#applyChanges(work, changes);
+    if (!first && !this.#settingsChanged && work.size > 0) {
+      round.families = this.#options.families.filter((family) => [...work.values()].some((f) => f.includes(family)));
+    }
+    this.#oldestEventMs = null;
+    const refused = await this.#reachKernel(first, work, changes).catch((error: unknown) => {
+      this.#oldestEventMs = oldestEventMs ?? this.#oldestEventMs;
+      throw error;
+    });
     this.#unapplied.clear();
     this.#noteRefused(refused);
     this.#reportHealth(first ? this.#everything() : work);
@@ -141,11 +182,36 @@ export class SyncLoop {
     report.lastDurationMs = this.#clock.monotonicMs() - began;
     report.firstDurationMs ??= report.lastDurationMs;
     for (const family of this.#options.families) this.#options.health.syncSucceeded(family);
+    round.reached = true;
+    this.#tellReached(first ? null : oldestEventMs);
     if (first) this.#options.onFirstSync?.();
     this.#cleanConntrack(changes, first);
     if (this.#refused.size > 0)
       throw new ServicesRefused([...this.#refused.values()].map((r) => `${r.service}: ${r.message}`).join('; '));
     report.lastError = null;
+  }
+
+  #reachKernel(
+    first: boolean,
+    work: ReadonlyMap<string, readonly Family[]>,
+    changes: Changes,
+  ): Promise<readonly RefusedService[]> {
+    return first ? this.#startBackend() : this.#applyChanges(work, changes);
+  }
+
+  #tellReached(oldestEventMs: number | null): void {
+    const triggerTimesMs = this.#triggerTimesMs;
+    this.#triggerTimesMs = { IPv4: [], IPv6: [] };
+    const oldestEventSeconds = oldestEventMs === null ? null : (this.#clock.monotonicMs() - oldestEventMs) / 1000;
+    this.#observer.reached({ triggerTimesMs, oldestEventSeconds });
+  }
+
+  /** The work, with how long the backend took. */
+  async #timed<T>(operation: 'start' | 'configure' | 'sync', work: () => Promise<T>): Promise<T> {
+    const began = this.#clock.monotonicMs();
+    const result = await work();
+    this.#observer.applied(operation, (this.#clock.monotonicMs() - began) / 1000);
+    return result;
   }
 
   async #startBackend(): Promise<readonly RefusedService[]> {
@@ -154,7 +220,11 @@ export class SyncLoop {
     const plans = await planner.all();
     this.#settingsChanged = false;
     const began = this.#clock.monotonicMs();
-    const { counts, refused } = await backend.start(settings(), plans);
+    this.#observer.planned(
+      plans.map((plan) => ({ service: `${plan.namespace}/${plan.name}`, family: plan.family, plan })),
+      true,
+    );
+    const { counts, refused } = await this.#timed('start', () => backend.start(settings(), plans));
     this.#count(counts);
     this.report.started = true;
     const ms = Math.round(this.#clock.monotonicMs() - began);
@@ -168,13 +238,14 @@ export class SyncLoop {
   ): Promise<readonly RefusedService[]> {
     const { backend, planner, settings, log } = this.#options;
     if (this.#settingsChanged) {
-      const { counts } = await backend.configure(settings());
+      const { counts } = await this.#timed('configure', () => backend.configure(settings()));
       this.#settingsChanged = false;
       this.#count(counts);
       if (counts.transactions > 0) log.info('settings of the node changed', { ...counts });
     }
     const changes: PlanChange[] = await planner.changes(work);
-    const { counts, refused } = await backend.sync(changes);
+    this.#observer.planned(changes, false);
+    const { counts, refused } = await this.#timed('sync', () => backend.sync(changes));
     this.#count(counts);
     // The kernel has acknowledged all that was known up to these versions.
     log.debug('synced', {
