@@ -1,14 +1,19 @@
-// Requests to one API server over one pool of kept-alive connections. A server that speaks HTTP/2 gets a single connection.
+// Requests to the API servers of one cluster over kept-alive connections; who sends them need not know which server answers.
+// A server that speaks HTTP/2 gets a single connection.
 import { Agent, type Dispatcher, ProxyAgent, request } from 'undici';
-import { CredentialReader, type TlsSettings } from './credentials.ts';
-import { type AccessOptions, loadAccess } from './kube-config.ts';
+import { describeError } from '../log.ts';
+import { CredentialReader, type Credentials, type TlsSettings } from './credentials.ts';
+import { type AccessOptions, loadAccess, type ServerAccess, serviceAddress } from './kube-config.ts';
 import { proxyUrlFor } from './proxy-url.ts';
 import { isRecord } from './selection.ts';
+import { ServerList } from './server-list.ts';
 
 export { KubeConfigError } from './kube-config.ts';
 
 export interface KubeClientOptions extends AccessOptions {
   readonly userAgent?: string;
+  /** Told when another server is used from now on. */
+  readonly onMove?: (move: { readonly from: string; readonly to: string; readonly reason: string }) => void;
 }
 
 export interface KubeRequest {
@@ -56,33 +61,80 @@ export class ApiError extends Error {
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
+/** Where another server is there to be asked. */
+const SHORT_CONNECT_TIMEOUT_MS = 5_000;
 /** A dead peer is noticed by TCP some 10 s after this much silence, since Node then probes each second. */
 const TCP_KEEP_ALIVE_MS = 30_000;
 const ERROR_BODY_BYTES = 64 * 1024;
 
 export class KubeClient {
-  /** URL without trailing slash. */
-  readonly server: string;
+  readonly #access: ServerAccess;
+  readonly #env: NonNullable<AccessOptions['env']>;
+  readonly #servers: ServerList;
   readonly #credentials: CredentialReader;
   readonly #userAgent: string;
-  readonly #proxyUrl: string | null;
-  #agent: Agent | ProxyAgent | null = null;
-  #agentKey = '';
+  readonly #onMove: NonNullable<KubeClientOptions['onMove']>;
+  /** Connections by the proxy they go through; '' for none. */
+  readonly #agents = new Map<string, { readonly key: string; readonly agent: Agent | ProxyAgent }>();
 
   /** Throws KubeConfigError. Nothing is connected yet. */
   constructor(options: KubeClientOptions) {
-    const access = loadAccess(options);
-    this.server = access.cluster.server;
-    this.#credentials = new CredentialReader(access);
-    this.#proxyUrl = proxyUrlFor(new URL(this.server), access.cluster.proxyUrl, options.env ?? process.env);
+    this.#access = loadAccess(options);
+    this.#env = options.env ?? process.env;
+    this.#servers = new ServerList(this.#access.servers);
+    this.#credentials = new CredentialReader(this.#access);
     this.#userAgent = options.userAgent ?? 'kubeplumb';
+    this.#onMove = options.onMove ?? (() => {});
   }
 
-  /** Answers once the headers are there, whatever the status. Sets no time limits beside the one for connecting. */
-  async send({ path, method = 'GET', body, signal }: KubeRequest): Promise<KubeResponse> {
-    const { tls, headers } = await settledBefore(signal, this.#credentials.read());
-    const response = await request(`${this.server}${path}`, {
-      dispatcher: this.#dispatcher(tls),
+  /** The one in use; URL without trailing slash. */
+  get server(): string {
+    return this.#servers.current;
+  }
+
+  /** From now on the API server's ClusterIP may be tried too, last of all: its rules exist. Nothing happens outside of pods. */
+  useServiceAddress(): void {
+    const address = serviceAddress(this.#env);
+    if (address !== null) this.#servers.add(address);
+  }
+
+  /**
+   * Answers once the headers are there, whatever the status. Sets no time limits beside the one for connecting. A GET that
+   * cannot be sent to the server in use is sent to the others, each once.
+   */
+  async send(sent: KubeRequest): Promise<KubeResponse> {
+    const credentials = await settledBefore(sent.signal, this.#credentials.read());
+    const failures: { server: string; err: unknown }[] = [];
+    const { method = 'GET', signal } = sent;
+    for (const server of method === 'GET' ? this.#servers.candidates() : [this.#servers.current]) {
+      try {
+        const response = await this.#sendTo(server, sent, credentials);
+        this.#moveAfter(`HTTP status ${response.status}`, () => this.#servers.answered(server, response.status));
+        return response;
+      } catch (err) {
+        // Who gives up by AbortError has its own reasons; any other reason is the server's silence.
+        if (!signal.aborted || signal.reason?.name !== 'AbortError')
+          this.#moveAfter(describeError(err), () => this.#servers.failed(server));
+        if (signal.aborted) throw err;
+        failures.push({ server, err });
+      }
+    }
+    const [only] = failures;
+    if (only !== undefined && failures.length === 1) throw only.err;
+    const text = failures.map(({ server, err }) => `${server}: ${describeError(err)}`).join('; ');
+    throw new Error(`no API server can be reached: ${text}`);
+  }
+
+  async close(): Promise<void> {
+    const agents = [...this.#agents.values()];
+    this.#agents.clear();
+    await Promise.all(agents.map(({ agent }) => agent.destroy()));
+  }
+
+  async #sendTo(server: string, sent: KubeRequest, { tls, headers }: Credentials): Promise<KubeResponse> {
+    const { path, method = 'GET', body, signal } = sent;
+    const response = await request(`${server}${path}`, {
+      dispatcher: this.#dispatcher(server, tls),
       method,
       signal,
       headers: {
@@ -97,26 +149,30 @@ export class KubeClient {
     return { status: response.statusCode, headers: response.headers, body: response.body };
   }
 
-  async close(): Promise<void> {
-    const agent = this.#agent;
-    this.#agent = null;
-    await agent?.destroy();
+  #moveAfter(reason: string, act: () => void): void {
+    const from = this.#servers.current;
+    act();
+    const to = this.#servers.current;
+    if (from !== to) this.#onMove({ from, to, reason });
   }
 
   /** The pool; a new one when certificates have changed, while running requests finish on the old one. */
-  #dispatcher(tls: TlsSettings): Dispatcher {
-    const key = JSON.stringify(tls);
-    if (this.#agent === null || key !== this.#agentKey) {
-      void this.#agent?.close();
-      this.#agentKey = key;
-      const connect = { timeout: CONNECT_TIMEOUT_MS, keepAlive: true, keepAliveInitialDelay: TCP_KEEP_ALIVE_MS };
-      const common = { allowH2: true, headersTimeout: 0, bodyTimeout: 0 };
-      this.#agent =
-        this.#proxyUrl === null
-          ? new Agent({ ...common, connect: { ...tls, ...connect } })
-          : new ProxyAgent({ ...common, uri: this.#proxyUrl, requestTls: tls, connect });
-    }
-    return this.#agent;
+  #dispatcher(server: string, tls: TlsSettings): Dispatcher {
+    const proxy = proxyUrlFor(new URL(server), this.#access.cluster.proxyUrl, this.#env) ?? '';
+    const several = this.#servers.all.length > 1;
+    const key = JSON.stringify([several, tls]);
+    const kept = this.#agents.get(proxy);
+    if (kept?.key === key) return kept.agent;
+    void kept?.agent.close();
+    const timeout = several ? SHORT_CONNECT_TIMEOUT_MS : CONNECT_TIMEOUT_MS;
+    const connect = { timeout, keepAlive: true, keepAliveInitialDelay: TCP_KEEP_ALIVE_MS };
+    const common = { allowH2: true, headersTimeout: 0, bodyTimeout: 0 };
+    const agent =
+      proxy === ''
+        ? new Agent({ ...common, connect: { ...tls, ...connect } })
+        : new ProxyAgent({ ...common, uri: proxy, requestTls: tls, connect });
+    this.#agents.set(proxy, { key, agent });
+    return agent;
   }
 }
 

@@ -1,7 +1,7 @@
-// How to reach and convince an API server: a kubeconfig file, a bare URL, or the pod's service account (P-8).
+// How to reach and convince API servers: a kubeconfig file, bare URLs, or the pod's service account (P-8).
 // Of client-node only the kubeconfig reader and the exec plug-in runner are loaded: its KubeConfig class pulls in the
 // generated client, which costs 0.3 s and 55 MiB from sources, 40 ms and 15 MiB bundled.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import type { Cluster, Context, User } from '@kubernetes/client-node/dist/config_types.js';
 import { newClusters, newContexts, newUsers } from '@kubernetes/client-node/dist/config_types.js';
@@ -19,8 +19,11 @@ export interface Account extends User {
 export interface ServerAccess {
   /** The kubeconfig file, or a word for what took its place; begins error messages. */
   readonly origin: string;
+  /** `server` is the first one to be tried. */
   readonly cluster: Cluster;
   readonly account: Account;
+  /** URLs of all servers in the order in which they are tried, without trailing slash; at least one. */
+  readonly servers: readonly string[];
 }
 
 /** A setting that must be repaired before the API server can be used. The message names file and field. */
@@ -33,6 +36,8 @@ export interface AccessOptions {
   readonly kubeconfig?: string | undefined;
   /** Server URL; overrides the kubeconfig's (`--master`). */
   readonly server?: string | undefined;
+  /** URLs tried before that of the kubeconfig or `server` (`--apiserver`). */
+  readonly apiServers?: readonly string[] | undefined;
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly serviceAccountDir?: string;
 }
@@ -41,31 +46,47 @@ const SERVICE_ACCOUNT_DIR = '/var/run/secrets/kubernetes.io/serviceaccount';
 
 /** Throws KubeConfigError. Token and certificate files are read later, at each use. */
 export function loadAccess(options: AccessOptions): ServerAccess {
-  const { kubeconfig = '', server = '' } = options;
-  if (kubeconfig !== '') return fromFile(kubeconfig, server);
-  if (server !== '') {
-    const cluster = { name: 'server', server: checkedUrl(server, '--master'), skipTLSVerify: false };
-    return { origin: '--master', cluster, account: { name: 'anonymous' } };
-  }
-  return inCluster(options);
+  const first = (options.apiServers ?? []).map((url) => checkedUrl(url, '--apiserver'));
+  const { cluster, ...access } = accessOf(options, first);
+  const servers = [...new Set([...first, cluster.server])];
+  return { ...access, cluster: { ...cluster, server: servers[0]! }, servers };
 }
 
-function inCluster({ env = process.env, serviceAccountDir = SERVICE_ACCOUNT_DIR }: AccessOptions): ServerAccess {
+/** URL of the API server's ClusterIP, which every pod is told (`KUBERNETES_SERVICE_HOST`); null outside of pods. */
+export function serviceAddress(env: NonNullable<AccessOptions['env']>): string | null {
   const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = env;
-  if (!host || !port) {
-    throw new KubeConfigError(
-      'no API server: neither --kubeconfig nor --master is given, and KUBERNETES_SERVICE_HOST and _PORT are not set',
-    );
-  }
-  const server = checkedUrl(`https://${host.includes(':') ? `[${host}]` : host}:${port}`, 'KUBERNETES_SERVICE_HOST');
+  if (!host || !port) return null;
+  return checkedUrl(`https://${host.includes(':') ? `[${host}]` : host}:${port}`, 'KUBERNETES_SERVICE_HOST');
+}
+
+type Access = Omit<ServerAccess, 'servers'>;
+
+function accessOf(options: AccessOptions, [first]: readonly string[]): Access {
+  const { kubeconfig = '', server = '', env = process.env, serviceAccountDir = SERVICE_ACCOUNT_DIR } = options;
+  if (kubeconfig !== '') return fromFile(kubeconfig, server);
+  if (server !== '') return anonymous(checkedUrl(server, '--master'), '--master');
+  // URLs of their own do without the ClusterIP, which may not work yet, but not without the pod's credentials.
+  if (first !== undefined && !existsSync(join(serviceAccountDir, 'token'))) return anonymous(first, '--apiserver');
+  const address = first ?? serviceAddress(env);
+  if (address !== null) return serviceAccount(address, serviceAccountDir);
+  throw new KubeConfigError(
+    'no API server: none of --kubeconfig, --apiserver and --master is given, and KUBERNETES_SERVICE_HOST and _PORT are not set',
+  );
+}
+
+function anonymous(server: string, origin: string): Access {
+  return { origin, cluster: { name: 'server', server, skipTLSVerify: false }, account: { name: 'anonymous' } };
+}
+
+function serviceAccount(server: string, folder: string): Access {
   return {
     origin: 'in-cluster',
-    cluster: { name: 'in-cluster', server, skipTLSVerify: false, caFile: join(serviceAccountDir, 'ca.crt') },
-    account: { name: 'service-account', tokenFile: join(serviceAccountDir, 'token') },
+    cluster: { name: 'in-cluster', server, skipTLSVerify: false, caFile: join(folder, 'ca.crt') },
+    account: { name: 'service-account', tokenFile: join(folder, 'token') },
   };
 }
 
-function fromFile(file: string, serverOverride: string): ServerAccess {
+function fromFile(file: string, serverOverride: string): Access {
   const fail = (text: string, cause?: unknown): never => {
     throw new KubeConfigError(`kubeconfig ${file}: ${text}`, cause === undefined ? {} : { cause });
   };

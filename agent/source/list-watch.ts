@@ -88,7 +88,7 @@ export class ListWatch {
   }
 
   async stop(): Promise<void> {
-    this.#stop.abort(new Error('stopped'));
+    this.#stop.abort();
     await this.#running;
   }
 

@@ -5,6 +5,8 @@ import type { AddressInfo } from 'node:net';
 import { ApiStore, RESOURCES, type ResourceName, type Stored, type StoreEvent, selector } from './api-store.ts';
 
 export interface TestApiServerOptions {
+  /** Shared by several servers of one cluster; one of its own unless given. */
+  readonly store?: ApiStore;
   /** `refuse` answers 422 to a streaming list, `ignore` sends objects but no end, as servers before the feature do. */
   readonly streamingList?: 'serve' | 'refuse' | 'ignore';
   /** False sends whole lists whatever the limit asked for, as lists from a server's cache are. */
@@ -37,7 +39,7 @@ interface Watcher {
 }
 
 export class TestApiServer {
-  readonly store = new ApiStore();
+  readonly store: ApiStore;
   /** All requests so far, oldest first. */
   readonly requests: SeenRequest[] = [];
   readonly #options: TestApiServerOptions;
@@ -48,10 +50,12 @@ export class TestApiServer {
   readonly #stalled = new Set<ServerResponse>();
   readonly #waiting: { readonly holds: () => boolean; readonly resolve: () => void }[] = [];
   #stalls = 0;
+  #silent = false;
   #connections = 0;
 
   constructor(options: TestApiServerOptions = {}) {
     this.#options = options;
+    this.store = options.store ?? new ApiStore();
     const listener = (req: IncomingMessage, res: ServerResponse) => this.#handle(req, res);
     // The compatibility API of http2 is the same as far as it is used here.
     this.#server =
@@ -126,6 +130,11 @@ export class TestApiServer {
     this.#stalls += count;
   }
 
+  /** From now on requests are accepted and get nothing, not even headers. */
+  beSilent(): void {
+    this.#silent = true;
+  }
+
   /** Ends all watches, in order or by cutting the connections. */
   dropWatches(how: 'end' | 'cut' = 'end'): void {
     const dropped = [...this.#watchers];
@@ -168,6 +177,7 @@ export class TestApiServer {
   }
 
   #answer(request: SeenRequest, res: ServerResponse): void {
+    if (this.#silent) return;
     const index = this.#failures.findIndex(({ when }) => when?.(request) ?? true);
     const [failure] = index < 0 ? [] : this.#failures.splice(index, 1);
     if (failure !== undefined) {
