@@ -35,14 +35,23 @@ export interface Drift {
   readonly counts: SyncCounts;
 }
 
+/** iptables mode: rules of ours in one table, for metrics (P-81). */
+export interface RuleFigures {
+  readonly family: Family;
+  readonly table: 'filter' | 'nat';
+  readonly owned: number;
+  /** By the last sync of the family. */
+  readonly written: number;
+}
+
 export interface BackendEvents {
   /** Something an operator may want to know, for the log. */
   note(message: string): void;
   drift(drift: Drift): void;
   /** A state an operator must know of, such as a second proxy at work; null when it has ended. */
   condition(name: string, message: string | null): void;
-  /** A failure outside of any request. */
-  error(message: string, error: unknown): void;
+  /** A failure outside of any request; `cleanup`: what is no longer used could not be deleted. */
+  error(message: string, error: unknown, kind?: 'cleanup'): void;
 }
 
 /** For work that is over before anything could be reported. */
@@ -51,6 +60,11 @@ export const NO_EVENTS: BackendEvents = { note() {}, drift() {}, condition() {},
 export interface Backend {
   /** Is the kernel able? @throws Error with the reason when it is not. */
   probe(): Promise<void>;
+  /**
+   * Sets what `start` needs and what needs more rights than the rest: sysctls. `start` does it as well. Absent where
+   * there is no such thing. @throws Error that names the setting.
+   */
+  prepare?(settings: NodeSettings): void;
   /**
    * Reads the kernel, sends the difference to these plans, and takes over from predecessors. Plans come in the order of
    * their urgency; a Service must not occur twice in one family.
@@ -64,6 +78,8 @@ export interface Backend {
   configure(settings: NodeSettings): Promise<SyncResult>;
   /** Compares the kernel with what was applied and repairs the difference; null when there is none. */
   verify(): Promise<Drift | null>;
+  /** Absent where there are no rules to count. */
+  readonly ruleFigures?: () => RuleFigures[];
   /** What was applied, as text in the tool's own format; only one Service's with `service` (`namespace/name`). */
   dump(service?: string): string;
   /** The same in parts that take little time each; all tell the state of the moment when the first was taken. */

@@ -18,7 +18,7 @@ import { FamilyRules, type Prepared } from './family-rules.ts';
 import type { RuleRefusal } from './netlink-writer.ts';
 import type { KernelRules } from './read.ts';
 import type { RuleChanges } from './rule-changes.ts';
-import { countChanges, describeChanges, isEmpty } from './rule-counts.ts';
+import { countChanges, describeChanges, figuresOf, isEmpty } from './rule-counts.ts';
 import type { RuleWriter } from './rule-writer.ts';
 import { tablesOf, tablesOfService } from './ruleset.ts';
 
@@ -114,6 +114,10 @@ export class IptablesBackend implements Backend {
       events: this.#options.events,
     });
     return this.#machinery;
+  }
+
+  prepare(settings: NodeSettings): void {
+    this.#options.prepare(settings);
   }
 
   async probe(): Promise<void> {
@@ -344,8 +348,7 @@ export class IptablesBackend implements Backend {
     });
   }
 
-  // ---- reading, cleaning, ending
-
+  ruleFigures = () => figuresOf(this.#families.values(), this.#settings);
   dump(service?: string): string {
     return [...this.dumpParts(service)].join('');
   }

@@ -7,6 +7,7 @@ import { isOwnedChain } from './names.ts';
 import type { KernelRules, ListedRule } from './read.ts';
 import { type Rule, ruleKey, TABLES, type Table } from './rule.ts';
 import type { ChainContent, ChainPlace, Insertion, Jump, RuleChanges, RuleHandle } from './rule-changes.ts';
+import { addRules, noRules, type RuleCount, writtenRules } from './rule-counts.ts';
 import { type NewRule, type PlacedRule, RulePool } from './rule-handles.ts';
 import { LARGE_CLUSTER_ENDPOINTS, renderService, type ServiceRules } from './service-rules.ts';
 
@@ -15,6 +16,8 @@ interface ServiceEntry {
   readonly plan: ServicePlan;
   readonly largeCluster: boolean;
   readonly shared: readonly PlacedRule[];
+  /** Rules in its own chains. */
+  readonly ownRules: number;
 }
 
 /** Changes worked out but not committed. */
@@ -69,6 +72,9 @@ export class FamilyRules {
   readonly #services = new Map<string, ServiceEntry>();
   #nodePortJumps: readonly PlacedRule[] = [];
   #endpoints = 0;
+  readonly #ofServices = noRules();
+  /** By the last changes that were applied. */
+  written: Readonly<RuleCount> = noRules();
 
   constructor(options: FamilyRulesOptions) {
     this.family = options.family;
@@ -118,7 +124,7 @@ export class FamilyRules {
       const pool = new RulePool(old?.shared);
       const shared = work.shared(service, rules?.shared ?? [], pool, before);
       for (const rule of pool.rest()) work.deleteRule(rule);
-      work.entries.set(service, plan && { plan, largeCluster, shared });
+      work.entries.set(service, plan && { plan, largeCluster, shared, ownRules: rulesIn(rules!.own) });
     }
     return work.finish(null);
   }
@@ -165,7 +171,7 @@ export class FamilyRules {
       for (const chain of rules.own.keys()) wantedChains.add(chain);
       work.own(service, wrong, (chain) => nat.has(chain));
       const shared = work.shared(service, rules.shared, pool, before);
-      work.entries.set(service, { plan, largeCluster: form, shared });
+      work.entries.set(service, { plan, largeCluster: form, shared, ownRules: rulesIn(rules.own) });
       await rest();
     }
     for (const rule of pool.rest()) work.deleteRule(rule);
@@ -254,12 +260,29 @@ export class FamilyRules {
     for (const [service, entry] of prepared.entries) {
       const old = this.#services.get(service);
       this.#endpoints += (entry ? endpointsOf(entry.plan) : 0) - (old ? endpointsOf(old.plan) : 0);
+      if (old) this.#count(old, -1);
+      if (entry) this.#count(entry, 1);
       if (entry) this.#services.set(service, entry);
       else this.#services.delete(service);
     }
     if (prepared.nodePortJumps) this.#nodePortJumps = prepared.nodePortJumps;
+    this.written = writtenRules(prepared.changes);
     for (const chain of prepared.chainOwners.keys()) this.#options.held.delete(chain);
     return known;
+  }
+
+  /** Rules in chains of ours. */
+  owned(settings: NodeSettings): RuleCount {
+    const count = { ...this.#ofServices };
+    const fixed = fixedChains({ ...this.#options, settings, family: this.family });
+    for (const table of TABLES) for (const rules of fixed[table].values()) addRules(count, table, rules.length);
+    for (const { table } of this.#nodePortJumps) addRules(count, table, 1);
+    return count;
+  }
+
+  #count({ ownRules, shared }: ServiceEntry, sign: 1 | -1): void {
+    addRules(this.#ofServices, 'nat', sign * ownRules);
+    for (const { table } of shared) addRules(this.#ofServices, table, sign);
   }
 
   #endpointsWith(changes: ReadonlyMap<string, ServicePlan | null>): number {
@@ -270,6 +293,12 @@ export class FamilyRules {
     }
     return endpoints;
   }
+}
+
+function rulesIn(chains: ReadonlyMap<string, readonly Rule[]>): number {
+  let sum = 0;
+  for (const rules of chains.values()) sum += rules.length;
+  return sum;
 }
 
 const endpointsOf = (plan: ServicePlan): number => plan.ports.reduce((sum, port) => sum + port.endpointCount, 0);

@@ -191,7 +191,7 @@ export class NftablesBackend implements Backend {
     this.#sweep ??= setTimeout(() => {
       this.#sweep = null;
       this.#exclusively(() => this.#sweepNow()).catch((error: unknown) => {
-        this.#events.error('cannot delete elements that are no longer used', error);
+        this.#events.error('cannot delete elements that are no longer used', error, 'cleanup');
       });
     }, GRACE_MS);
   }

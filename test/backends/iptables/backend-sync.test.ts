@@ -23,6 +23,22 @@ const svc = (name: string): string => serviceChains(`shop/${name}`, 'TCP').clust
 const sep = (name: string, ip: string): string => endpointChain(`shop/${name}`, 'TCP', `${ip}:8080`);
 const clusterIP = (n: number): Frontend[] => [{ kind: 'clusterIP', ip: `10.96.${n >> 8}.${n & 255}`, port: 80 }];
 
+/** Rules in chains of ours, of all families, by table: as the backend counts them, and in the text. */
+const ownedRules = (backend: TestBackend): Record<string, number> => {
+  const owned = { filter: 0, nat: 0 };
+  for (const figure of backend.ruleFigures()) owned[figure.table] += figure.owned;
+  return owned;
+};
+const countedRules = (dump: string): Record<string, number> => {
+  const count: Record<string, number> = { filter: 0, nat: 0 };
+  let table = '';
+  for (const line of dump.split('\n')) {
+    if (line.startsWith('*')) table = line.slice(1);
+    if (line.startsWith('-A KUBE-')) count[table] = (count[table] ?? 0) + 1;
+  }
+  return count;
+};
+
 const missing = iptablesMissing();
 if (missing !== null) t.test('with iptables', { skip: missing }, async () => {});
 else if (await enterNamespace(t)) {
@@ -58,6 +74,7 @@ else if (await enterNamespace(t)) {
         }
         if (step % 50 === 0) {
           t.same(linesOf(backend.dump()), listing(), `step ${step}: as iptables-save lists them`);
+          t.same(ownedRules(backend), countedRules(backend.dump()), `step ${step}: rules are counted right`);
           await backend.close();
           backend = open(limitBytes);
           t.same((await backend.start(SETTINGS, [...world.plans.values()])).counts, noCounts(), `restart at ${step}`);
