@@ -6,12 +6,13 @@ import { createBackend } from './backend.ts';
 import { documentText } from './config/document-text.ts';
 import { loadConfig } from './config/load.ts';
 import { type Config, ConfigError, PROXY_MODES } from './config/types.ts';
-import { createLog, type Log } from './log.ts';
+import { initOnly } from './init-only.ts';
+import { createLog, describeError, type Log } from './log.ts';
 import { run } from './run.ts';
 import { VERSION } from './version.ts';
 
 async function main(argv: readonly string[]): Promise<number> {
-  const loaded = loadConfig({ argv, readFile: (path) => readFileSync(path, 'utf8') });
+  const loaded = loadConfig({ argv, readFile: (path) => readFileSync(path, 'utf8'), env: process.env });
   if (loaded.action === 'help') {
     process.stdout.write(loaded.text);
     return 0;
@@ -31,7 +32,6 @@ async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   if (config.cleanup) return cleanup(config, log);
-  if (config.initOnly) throw new Error('--init-only does not exist yet');
   return normalRun(config, log);
 }
 
@@ -62,7 +62,7 @@ async function normalRun(config: Config, log: Log): Promise<number> {
     process.exit(1);
   });
   log.info('kubeplumb starts', { version: VERSION, mode: config.mode });
-  await run({ config, log, stop: stop.signal });
+  await (config.initOnly ? initOnly : run)({ config, log, stop: stop.signal });
   return 0;
 }
 
@@ -72,8 +72,7 @@ process.title = 'kubeplumb';
 main(process.argv.slice(2)).then(
   (code) => process.exit(code),
   (error: unknown) => {
-    const lines =
-      error instanceof ConfigError ? error.problems : [error instanceof Error ? error.message : String(error)];
+    const lines = error instanceof ConfigError ? error.problems : [describeError(error)];
     for (const line of lines) process.stderr.write(`kubeplumb: ${line}\n`);
     process.exit(1);
   },

@@ -6,23 +6,23 @@ import { createBackend } from './backend.ts';
 import { parseBindAddress } from './config/bind-address.ts';
 import { nodeName } from './config/node-name.ts';
 import type { Config } from './config/types.ts';
-import { supportedFamilies, tcpBeLiberal } from './host.ts';
+import { ConfigFileWatch } from './config/watch-file.ts';
+import { tcpBeLiberal } from './host.ts';
 import { Incidents } from './incidents.ts';
 import { Interfaces } from './interfaces.ts';
+import { setConntrack, setOomScore } from './kernel-settings.ts';
 import type { Log } from './log.ts';
-import { type NodeAddresses, nodeAddresses } from './plan/node-addresses.ts';
+import { NodeChanges, nodeFacts } from './node-facts.ts';
+import { openSource } from './open-source.ts';
+import type { NodeAddresses } from './plan/node-addresses.ts';
 import { nodeSettings } from './plan/node-settings.ts';
-import { nodePortAddresses, resolvePrimary } from './plan/nodeport-addresses.ts';
+import { nodePortAddresses } from './plan/nodeport-addresses.ts';
 import { removePredecessors } from './predecessors.ts';
 import { controlRoutes } from './serve/control-routes.ts';
 import { ControlSocket } from './serve/control-socket.ts';
 import { HealthServer } from './serve/health-server.ts';
 import { ProxyHealth } from './serve/proxy-health.ts';
 import { ServiceHealthServers } from './serve/service-health.ts';
-import { ApiServerSource } from './source/api-server.ts';
-import { KubeClient } from './source/kube-client.ts';
-import { ManifestsSource } from './source/manifests.ts';
-import type { Source } from './source/source.ts';
 import { State } from './state/state.ts';
 import { collectStatus } from './status.ts';
 import { ConntrackCleaner } from './sync/conntrack-cleaner.ts';
@@ -73,27 +73,35 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
   await backend.probe();
 
   let programmed: Programmed | null = null;
-  let podCidrs: readonly string[] | null = null;
-  let restart: ((error: Error) => void) | null = null;
-  const sink = new StateSink(state, () => {
-    if (state.node) {
-      health.nodeUpdated(state.node);
-      // P-12: the detector was built from the old ones.
-      if (config.detectLocalMode === 'NodeCIDR' && podCidrs && podCidrs.join() !== state.node.podCidrs.join()) {
-        restart?.(new RestartNeeded('the pod CIDRs of this Node changed'));
+  let nodeChanges: NodeChanges | null = null;
+  const mustRestart = Promise.withResolvers<never>();
+  mustRestart.promise.catch(() => {});
+  const restart = (why: string): void => mustRestart.reject(new RestartNeeded(why));
+  const sink = new StateSink(state, {
+    onChange: () => {
+      if (state.node) {
+        health.nodeUpdated(state.node);
+        const why = nodeChanges?.updated(state.node) ?? null;
+        if (why !== null) restart(why);
       }
-    }
-    programmed?.loop.request();
+      programmed?.loop.request();
+    },
+    onNodeRemoved: () => nodeChanges?.removed(),
   });
-  const source: Source =
-    config.manifests.length > 0
-      ? new ManifestsSource({ paths: config.manifests, nodeName: node, log })
-      : new ApiServerSource({
-          client: new KubeClient({ kubeconfig: config.kubeconfig ?? undefined, server: config.master ?? undefined }),
-          nodeName: node,
-          log,
+  const { source, client } = openSource(config, { nodeName: node, log });
+  const configWatch =
+    config.configFile === null
+      ? null
+      : new ConfigFileWatch({
+          path: config.configFile,
+          onChange: restart,
+          onError: (err) => log.warn('the configuration file cannot be watched', { err }),
         });
-  const healthServer = startHealthServer(config, log, health, () => ({
+  configWatch?.start();
+  const onListenFailure = (err: Error): void => {
+    if (config.bindAddressHardFail) restart(`the health server cannot listen: ${err.message}`);
+  };
+  const healthServer = startHealthServer({ config, log, health, onListenFailure }, () => ({
     refusedServices: programmed?.loop.report.refused.length ?? 0,
     conditions: [...incidents.conditions.keys()],
   }));
@@ -127,6 +135,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
   const interfaces = new Interfaces({ log, onChange: () => programmed?.loop.settingsChanged() });
   const cleanups: (() => unknown)[] = [
     () => backend.close(),
+    () => configWatch?.stop(),
     () => interfaces.stop(),
     () => healthServer?.stop(),
     () => control.stop(),
@@ -140,18 +149,13 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       if (stop.aborted) resolve('stopped');
       stop.addEventListener('abort', () => resolve('stopped'), { once: true });
     });
-    const mustRestart = new Promise<never>((_, reject) => {
-      restart = reject;
-    });
-    mustRestart.catch(() => {});
     const ready = sink.allComplete.then(() => waitForNode(state, { config, log, stop }));
-    if ((await Promise.race([ready, stopped])) === 'stopped' || stop.aborted) return;
+    if ((await Promise.race([ready, stopped, mustRestart.promise])) === 'stopped' || stop.aborted) return;
 
-    podCidrs = state.node?.podCidrs ?? [];
-    const addresses = nodeAddresses({ node: state.node, bindAddress: config.bindAddress });
-    const families = supportedFamilies(addresses.primaryFamily);
-    const nodePortCidrs = resolvePrimary(config.nodePortAddresses, addresses);
-    const cidrs = podCidrs;
+    const { addresses, families, podCidrs, nodePortCidrs } = nodeFacts(state.node, { config, log });
+    nodeChanges = new NodeChanges(state.node, { config, log });
+    setConntrack({ conntrack: config.conntrack, log });
+    setOomScore(config.oomScoreAdj, { log });
     const conntrackBeLiberal = tcpBeLiberal();
     const listening = (family: 'IPv4' | 'IPv6'): 'all' | readonly string[] => {
       const { mode } = config;
@@ -171,7 +175,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
         conntrackBeLiberal,
         config,
         families,
-        podCidrs: cidrs,
+        podCidrs,
         nodePortCidrs,
         interfaces: interfaces.current,
         serviceCidrs: (family) => state.serviceCidrs(family),
@@ -188,12 +192,15 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       minSyncMs: () => Math.max(mergeMs(config), backend.restMs ?? 0),
       syncPeriodMs: config.syncPeriodMs,
       log,
-      onFirstSync: () => void removePredecessors(config.mode, log),
+      onFirstSync: () => {
+        client?.useServiceAddress();
+        void removePredecessors(config.mode, log);
+      },
     });
     programmed = { loop, families, addresses, settings, serviceHealth };
     cleanups.push(() => loop.stop());
     loop.start();
-    await Promise.race([stopped, mustRestart]);
+    await Promise.race([stopped, mustRestart.promise]);
     log.info('stopping; the rules stay in place');
   } finally {
     for (const cleanup of cleanups.reverse()) {
@@ -212,14 +219,18 @@ function mergeMs({ mode, minSyncPeriodMs, minSyncPeriodExplicit }: Config): numb
 }
 
 function startHealthServer(
-  config: Config,
-  log: Log,
-  health: ProxyHealth,
+  options: {
+    readonly config: Config;
+    readonly log: Log;
+    readonly health: ProxyHealth;
+    readonly onListenFailure: (error: Error) => void;
+  },
   extra: () => Record<string, unknown>,
 ): HealthServer | null {
+  const { config, ...rest } = options;
   const address = parseBindAddress(config.healthzBindAddress);
   if (address === null) return null;
-  const server = new HealthServer({ ip: address.ip, port: address.port, health, log, extra });
+  const server = new HealthServer({ ip: address.ip, port: address.port, ...rest, extra });
   void server.start();
   return server;
 }

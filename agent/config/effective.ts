@@ -20,6 +20,7 @@ export function effective(document: KubeProxyConfiguration, extra: EffectiveOpti
     hostnameOverride: document.hostnameOverride,
     kubeconfig: clientConnection.kubeconfig || null,
     master: options.master || null,
+    apiServers: options.apiServers,
     client: {
       contentType: clientConnection.contentType,
       acceptContentTypes: clientConnection.acceptContentTypes,

@@ -13,6 +13,8 @@ export interface FlagOptions {
   /** Ports for bare addresses; 0 empties the address. */
   healthzPort: number | null;
   metricsPort: number | null;
+  /** API servers tried before the kubeconfig's. */
+  apiServers: string[];
   manifests: string[];
   ipvsDrainLimit: number;
   socket: string;
@@ -281,6 +283,9 @@ export const FLAGS: readonly Flag[] = [
     }),
   ]),
 
+  ownOption('apiserver', 'urls', 'URL of an API server, tried before the kubeconfig’s; repeatable', (o, v) => {
+    o.apiServers = v;
+  }),
   ownOption('manifests', 'paths', 'file or folder of manifests instead of the API server; repeatable', (o, v) => {
     o.manifests = v;
   }),

@@ -15,6 +15,7 @@ export interface FlagValues {
   strings: string[];
   /** One value per occurrence, commas and all. */
   paths: string[];
+  urls: string[];
   gates: Record<string, boolean>;
   vmodule: VModule[];
   quantity: string;
@@ -78,6 +79,12 @@ export const PARSERS: Parsers = {
   strings: (text) => (text === '' ? [] : text.split(',')),
   paths: (text) => {
     if (text === '') throw 'must be a file or folder';
+    return [text];
+  },
+  urls: (text) => {
+    // A bare host:port means plain http, as with --master.
+    const url = URL.parse(/^[a-z]+:\//i.test(text) ? text : `http://${text}`);
+    if (url === null || !['http:', 'https:'].includes(url.protocol)) throw 'must be an http or https URL';
     return [text];
   },
   gates: (text) => Object.fromEntries(pairs(text).map(([name, value]) => [name, boolean(value)])),

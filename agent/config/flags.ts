@@ -63,6 +63,7 @@ function isSwitch(flag: Flag): boolean {
 
 function placeholder(flag: Flag): string {
   if (isSwitch(flag)) return '[bool]';
+  if (flag.type === 'urls') return '<url>';
   return flag.type === 'string' || flag.type === 'paths' ? '<text>' : `<${flag.type}>`;
 }
 

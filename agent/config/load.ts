@@ -12,6 +12,7 @@ import {
 import { effective } from './effective.ts';
 import { decodeFile } from './file.ts';
 import { DEFAULT_SOCKET, type Flag, type FlagOptions } from './flag-table.ts';
+import { PARSERS } from './flag-values.ts';
 import { parseFlags } from './flags.ts';
 import { type Config, ConfigError, type FileFields, type KubeProxyConfiguration } from './types.ts';
 import { validate } from './validate.ts';
@@ -21,6 +22,7 @@ export interface LoadOptions {
   argv: readonly string[];
   /** Content of a file; throws when it cannot be read. */
   readFile: (path: string) => string;
+  env?: Readonly<Record<string, string | undefined>>;
 }
 
 export type Loaded =
@@ -29,7 +31,7 @@ export type Loaded =
   | { readonly action: 'run'; readonly config: Config; readonly warnings: readonly string[] };
 
 /** Throws ConfigError, with all problems found, when the configuration cannot be used. */
-export function loadConfig({ argv, readFile }: LoadOptions): Loaded {
+export function loadConfig({ argv, readFile, env = {} }: LoadOptions): Loaded {
   const parsed = parseFlags(argv);
   if (parsed.action === 'help') return parsed;
   const options: FlagOptions = {
@@ -41,6 +43,7 @@ export function loadConfig({ argv, readFile }: LoadOptions): Loaded {
     master: '',
     healthzPort: null,
     metricsPort: null,
+    apiServers: [],
     manifests: [],
     ipvsDrainLimit: 0,
     socket: DEFAULT_SOCKET,
@@ -55,6 +58,7 @@ export function loadConfig({ argv, readFile }: LoadOptions): Loaded {
   const fields = options.config === '' ? {} : readFields(options.config, readFile, warnings);
   const document = withDefaults(fields);
   applyFlags(parsed.given, { document, options }, warnings);
+  options.apiServers = apiServersOf(env) ?? options.apiServers;
   if (options.config === '') finishFlags(document, options, parsed.given);
   warnings.push(...meaningless(document));
 
@@ -64,6 +68,18 @@ export function loadConfig({ argv, readFile }: LoadOptions): Loaded {
   if (problems.length > 0) throw new ConfigError(problems);
   const minSyncPeriodExplicit = choseMinSyncPeriod(complete.mode, fields, parsed.given, options);
   return { action: 'run', config: effective(complete, { options, clusterCidrs, minSyncPeriodExplicit }), warnings };
+}
+
+const API_SERVERS = 'KUBEPLUMB_APISERVER';
+
+/** What the environment says takes the place of `--apiserver`; null when it says nothing. */
+function apiServersOf(env: NonNullable<LoadOptions['env']>): string[] | null {
+  const urls = (env[API_SERVERS] ?? '').split(',').flatMap((text) => text.trim() || []);
+  try {
+    return urls.length === 0 ? null : urls.flatMap(PARSERS.urls);
+  } catch (wanted) {
+    throw new ConfigError([`${API_SERVERS}: ${JSON.stringify(env[API_SERVERS])} ${wanted}`]);
+  }
 }
 
 type Given = readonly { flag: Flag; value: unknown }[];

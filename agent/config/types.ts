@@ -108,6 +108,8 @@ export interface Config {
   kubeconfig: string | null;
   /** Server URL that overrides the kubeconfig's, or null. */
   master: string | null;
+  /** URLs of API servers that are tried before the one of `master` or `kubeconfig`. */
+  apiServers: string[];
   client: { contentType: string; acceptContentTypes: string; qps: number; burst: number };
   bindAddress: string;
   /** `IP:port`; '' = no health server. */

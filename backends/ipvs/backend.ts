@@ -119,6 +119,10 @@ export class IpvsBackend implements Backend {
 
   // ---- start and repair: the kernel is read and compared
 
+  prepare(): void {
+    this.#options.prepare();
+  }
+
   start(settings: NodeSettings, plans: readonly ServicePlan[]): Promise<SyncResult> {
     return this.#exclusively(async () => {
       this.#options.prepare();

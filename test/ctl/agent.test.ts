@@ -16,6 +16,7 @@ import {
   removeNamespaces,
   within,
 } from '../support/namespaces.ts';
+import { KERNEL_AS_IT_IS } from '../support/running-agent.ts';
 
 const MAIN = join(AGENTCTL, '../main.ts');
 const OFFLINE = ['--manifests', MANIFESTS, '--node', 'node-a'];
@@ -47,7 +48,13 @@ else {
   });
 
   t.test('the agent starts', async (t) => {
-    const args = [MAIN, '--proxy-mode=nftables', '--hostname-override=node-a', `--manifests=${MANIFESTS}`];
+    const args = [
+      MAIN,
+      '--proxy-mode=nftables',
+      '--hostname-override=node-a',
+      `--manifests=${MANIFESTS}`,
+      ...KERNEL_AS_IT_IS,
+    ];
     agent = within('node', () =>
       spawn(process.execPath, [...args, `--socket=${socket}`], { stdio: ['ignore', 'ignore', 'pipe'] }),
     );

@@ -21,6 +21,13 @@ const HEALTHZ = `for (const path of ['healthz', 'livez']) {
 export const NODE_NAME = 'node-0';
 export const CLUSTER_CIDR = '10.128.0.0/9';
 
+/** Limits of connection tracking belong to the machine; in namespaces of ordinary users its times are read-only too. */
+export const KERNEL_AS_IT_IS = [
+  '--conntrack-max-per-core=0',
+  '--conntrack-tcp-timeout-established=0',
+  '--conntrack-tcp-timeout-close-wait=0',
+];
+
 /** A line of the agent's log; what is no JSON becomes a `msg`. */
 export interface LogLine {
   readonly msg: string;
@@ -79,6 +86,7 @@ export class RunningAgent {
       `--cluster-cidr=${CLUSTER_CIDR}`,
       `--hostname-override=${NODE_NAME}`,
       '--healthz-bind-address=127.0.0.1:10256',
+      ...KERNEL_AS_IT_IS,
       `--socket=${this.socket}`,
       '--logging-format=json',
       '--v=4',
