@@ -11,6 +11,11 @@ export interface Log {
   debug(msg: string, fields?: LogFields): void;
 }
 
+/** A Log whose verbosity can change while the process runs. */
+export interface AdjustableLog extends Log {
+  setVerbosity(verbosity: number): void;
+}
+
 export interface LogOptions {
   /** `logging.format` of the configuration. */
   readonly format?: 'text' | 'json';
@@ -83,12 +88,12 @@ function textLine({ atMs, level, msg, fields }: Line): string {
 }
 
 /** Makes the process's log. Times are UTC. */
-export function createLog(options: LogOptions = {}): Log {
+export function createLog(options: LogOptions = {}): AdjustableLog {
   const { format = 'text', verbosity = 0, stream = process.stderr, now = Date.now } = options;
-  const debugging = verbosity >= DEBUG_VERBOSITY;
+  let debugging = verbosity >= DEBUG_VERBOSITY;
   const render = format === 'json' ? jsonLine : textLine;
   const logger = winston.createLogger({
-    level: debugging ? 'debug' : 'info',
+    level: 'debug',
     exitOnError: false,
     format: winston.format.printf(({ message }) => String(message)),
     transports: [new winston.transports.Stream({ stream, eol: '\n' })],
@@ -97,8 +102,18 @@ export function createLog(options: LogOptions = {}): Log {
   const write = (level: string) => (msg: string, fields?: LogFields) => {
     logger.log(level, render({ atMs: now(), level, msg, fields: fieldsOf(fields, debugging) }));
   };
-  const debug = debugging ? write('debug') : () => {};
-  return { error: write('error'), warn: write('warn'), info: write('info'), debug };
+  const writeDebug = write('debug');
+  return {
+    error: write('error'),
+    warn: write('warn'),
+    info: write('info'),
+    debug: (msg, fields) => {
+      if (debugging) writeDebug(msg, fields);
+    },
+    setVerbosity: (value) => {
+      debugging = value >= DEBUG_VERBOSITY;
+    },
+  };
 }
 
 /** Answers whether a message about `key` is due: at most one per `intervalMs` for each key. */
