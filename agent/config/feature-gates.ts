@@ -1,5 +1,5 @@
 // The feature gates that kube-proxy 1.36 knows. Configurations that set one must be accepted, unknown ones refused (P-37).
-// Apart from the gates of logging none changes what the agent does.
+// Few of them change what the agent does.
 
 /** Version whose hidden metrics may be asked for. */
 export const PREVIOUS_MINOR = '1.35';
@@ -78,6 +78,14 @@ const LOCKED_ON = names(`
 const LOCKED_OFF = names(`
   AllowOverwriteTerminationGracePeriodSeconds GitRepoVolumeDriver SeparateCacheWatchRPC
 `);
+
+/** Gates that change something here; locked ones are as they are. */
+const WITH_EFFECT = names('AllAlpha AllBeta AllowServiceExternalIPs LoggingAlphaOptions LoggingBetaOptions');
+
+/** False when setting this gate changes nothing, although kube-proxy may know it. */
+export function gateHasEffect(name: string): boolean {
+  return WITH_EFFECT.has(name) || !FREE.has(name);
+}
 
 /** Why a gate may not have this value, or null when it may. */
 export function gateProblem(name: string, on: boolean): string | null {

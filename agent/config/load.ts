@@ -10,6 +10,7 @@ import {
   withPlatformDefaults,
 } from './defaults.ts';
 import { effective } from './effective.ts';
+import { fieldsInVain } from './field-effects.ts';
 import { decodeFile } from './file.ts';
 import { DEFAULT_SOCKET, type Flag, type FlagOptions } from './flag-table.ts';
 import { PARSERS } from './flag-values.ts';
@@ -60,7 +61,7 @@ export function loadConfig({ argv, readFile, env = {} }: LoadOptions): Loaded {
   applyFlags(parsed.given, { document, options }, warnings);
   options.apiServers = apiServersOf(env) ?? options.apiServers;
   if (options.config === '') finishFlags(document, options, parsed.given);
-  warnings.push(...meaningless(document));
+  warnings.push(...fieldsInVain(document));
 
   const complete = withPlatformDefaults(document);
   const clusterCidrs = clusterCidrList(complete, parsed.given, options);
@@ -138,13 +139,4 @@ function choseMinSyncPeriod(mode: string, fields: FileFields, given: Given, opti
 
 function has(given: Given, name: string): boolean {
   return given.some(({ flag }) => flag.name === name);
-}
-
-function meaningless(document: KubeProxyConfiguration): string[] {
-  const set = Object.entries(document.winkernel)
-    .filter(([, value]) => value !== '' && value !== false)
-    .map(([name]) => `field winkernel.${name} has no effect on Linux`);
-  if (document.windowsRunAsService) set.push('field windowsRunAsService has no effect on Linux');
-  if (document.portRange !== '') set.push('field portRange has no effect: no ports are opened for Services');
-  return set;
 }

@@ -54,7 +54,7 @@ export function validate(document: KubeProxyConfiguration, clusterCidrs: readonl
     const { syncPeriod, minSyncPeriod } = document[mode];
     duration(`${mode}.syncPeriod`, syncPeriod, 'more than zero');
     duration(`${mode}.minSyncPeriod`, minSyncPeriod, 'zero allowed');
-    if (minSyncPeriod > syncPeriod) {
+    if (syncPeriod > 0 && minSyncPeriod > syncPeriod) {
       const allowed = `must not be longer than ${mode}.syncPeriod (${formatDuration(syncPeriod)})`;
       refuse(`${mode}.minSyncPeriod`, formatDuration(minSyncPeriod), allowed);
     }

@@ -23,6 +23,7 @@ t.test('with a file, flags besides a few are ignored with a note', async (t) => 
   t.same(warnings, [
     'flag --profiling is ignored because --config is given',
     'flag --proxy-mode is ignored because --config is given',
+    'field logging.vmodule has no effect: the verbosity holds for the whole agent',
   ]);
 });
 
@@ -116,8 +117,8 @@ t.test('flags that exist here only', async (t) => {
 
 t.test('fields and flags without effect are warned about', async (t) => {
   t.same(load(['--config=c'], { winkernel: { networkName: 'n', enableDSR: false }, portRange: '1-2' }).warnings, [
-    'field winkernel.networkName has no effect on Linux',
     'field portRange has no effect: no ports are opened for Services',
+    'field winkernel.networkName has no effect: this is Linux',
   ]);
   t.same(load(['--healthz-port=1', '--boot-id-file=/b']).warnings, [
     'flag --boot-id-file has no effect',
