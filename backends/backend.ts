@@ -66,11 +66,6 @@ export interface Backend {
    */
   prepare?(settings: NodeSettings): void;
   /**
-   * Sets what `start` needs and what needs more rights than the rest: sysctls. `start` does it as well. Absent where
-   * there is no such thing. @throws Error that names the setting.
-   */
-  prepare?(settings: NodeSettings): void;
-  /**
    * Reads the kernel, sends the difference to these plans, and takes over from predecessors. Plans come in the order of
    * their urgency; a Service must not occur twice in one family.
    */

@@ -120,10 +120,6 @@ export class IptablesBackend implements Backend {
     this.#options.prepare(settings);
   }
 
-  prepare(settings: NodeSettings): void {
-    this.#options.prepare(settings);
-  }
-
   async probe(): Promise<void> {
     const { writer } = await this.#open();
     for (const family of FAMILIES) {
