@@ -1,22 +1,9 @@
 // `rest_client_*` of requests to the API server (P-82).
 import { Counter, Histogram, type Registry } from 'prom-client';
+import type { RequestObserver } from '../source/kube-client.ts';
 import { REQUEST_BUCKETS, SIZE_BUCKETS } from './buckets.ts';
 
-/** One request that was answered or failed. */
-export interface ClientRequest {
-  readonly method: string;
-  /** Host and port of the server. */
-  readonly host: string;
-  /** HTTP status; null when there was no answer. */
-  readonly status: number | null;
-  /** A watch: it lasts as long as the server likes. */
-  readonly watch: boolean;
-  /** Until the headers came. */
-  readonly seconds: number;
-  readonly requestBytes: number;
-}
-
-export class ClientMetrics {
+export class ClientMetrics implements RequestObserver {
   readonly #requests: Counter;
   readonly #durations: Histogram;
   readonly #requestSizes: Histogram;
@@ -50,15 +37,15 @@ export class ClientMetrics {
     });
   }
 
-  readonly onRequest = ({ method, host, status, watch, seconds, requestBytes }: ClientRequest): void => {
+  onRequest(request: Parameters<RequestObserver['onRequest']>[0]): void {
+    const { method, host, status, watch, seconds, requestBytes } = request;
     this.#requests.inc({ code: status === null ? '<error>' : String(status), method, host });
     if (watch) return;
     this.#durations.observe({ verb: method, host }, seconds);
     this.#requestSizes.observe({ verb: method, host }, requestBytes);
-  };
+  }
 
-  /** The body of an answer that is no watch has been read. */
-  readonly onBody = ({ method, host, bytes }: { method: string; host: string; bytes: number }): void => {
+  onBody({ method, host, bytes }: Parameters<RequestObserver['onBody']>[0]): void {
     this.#responseSizes.observe({ verb: method, host }, bytes);
-  };
+  }
 }

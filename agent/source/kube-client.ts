@@ -14,6 +14,24 @@ export interface KubeClientOptions extends AccessOptions {
   readonly userAgent?: string;
   /** Told when another server is used from now on. */
   readonly onMove?: (move: { readonly from: string; readonly to: string; readonly reason: string }) => void;
+  readonly observer?: RequestObserver | undefined;
+}
+
+/** Told of requests, for metrics. */
+export interface RequestObserver {
+  /** One was answered, or failed: then the status is null. `seconds`: until the headers came. */
+  onRequest(request: {
+    readonly method: string;
+    /** Host and port of the server. */
+    readonly host: string;
+    readonly status: number | null;
+    /** It lasts as long as the server likes. */
+    readonly watch: boolean;
+    readonly seconds: number;
+    readonly requestBytes: number;
+  }): void;
+  /** The answer to a request that is no watch was read, or left. */
+  onBody(answer: { readonly method: string; readonly host: string; readonly bytes: number }): void;
 }
 
 export interface KubeRequest {
@@ -74,6 +92,7 @@ export class KubeClient {
   readonly #credentials: CredentialReader;
   readonly #userAgent: string;
   readonly #onMove: NonNullable<KubeClientOptions['onMove']>;
+  readonly #observer: RequestObserver | null;
   /** Connections by the proxy they go through; '' for none. */
   readonly #agents = new Map<string, { readonly key: string; readonly agent: Agent | ProxyAgent }>();
 
@@ -85,6 +104,7 @@ export class KubeClient {
     this.#credentials = new CredentialReader(this.#access);
     this.#userAgent = options.userAgent ?? 'kubeplumb';
     this.#onMove = options.onMove ?? (() => {});
+    this.#observer = options.observer ?? null;
   }
 
   /** The one in use; URL without trailing slash. */
@@ -108,7 +128,7 @@ export class KubeClient {
     const { method = 'GET', signal } = sent;
     for (const server of method === 'GET' ? this.#servers.candidates() : [this.#servers.current]) {
       try {
-        const response = await this.#sendTo(server, sent, credentials);
+        const response = await this.#observed(server, sent, () => this.#sendTo(server, sent, credentials));
         this.#moveAfter(`HTTP status ${response.status}`, () => this.#servers.answered(server, response.status));
         return response;
       } catch (err) {
@@ -129,6 +149,28 @@ export class KubeClient {
     const agents = [...this.#agents.values()];
     this.#agents.clear();
     await Promise.all(agents.map(({ agent }) => agent.destroy()));
+  }
+
+  async #observed(server: string, sent: KubeRequest, send: () => Promise<KubeResponse>): Promise<KubeResponse> {
+    const observer = this.#observer;
+    if (observer === null) return send();
+    const { host } = new URL(server);
+    const { method = 'GET', path, body } = sent;
+    const watch = /[?&]watch=(true|1)(&|$)/.test(path);
+    const requestBytes = body === undefined ? 0 : Buffer.byteLength(JSON.stringify(body));
+    const began = performance.now();
+    const tell = (status: number | null): void =>
+      observer.onRequest({ method, host, status, watch, requestBytes, seconds: (performance.now() - began) / 1000 });
+    try {
+      const response = await send();
+      tell(response.status);
+      if (watch) return response;
+      const count = (bytes: number): void => observer.onBody({ method, host, bytes });
+      return { ...response, body: counted(response.body, count) };
+    } catch (err) {
+      tell(null);
+      throw err;
+    }
   }
 
   async #sendTo(server: string, sent: KubeRequest, { tls, headers }: Credentials): Promise<KubeResponse> {
@@ -173,6 +215,19 @@ export class KubeClient {
         : new ProxyAgent({ ...common, uri: proxy, requestTls: tls, connect });
     this.#agents.set(proxy, { key, agent });
     return agent;
+  }
+}
+
+/** The same chunks; tells how many bytes there were once they have been read or left. */
+async function* counted(body: AsyncIterable<Buffer>, tell: (bytes: number) => void): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  try {
+    for await (const chunk of body) {
+      bytes += chunk.length;
+      yield chunk;
+    }
+  } finally {
+    tell(bytes);
   }
 }
 
