@@ -8,6 +8,8 @@ export class Incidents implements BackendEvents {
   /** States an operator must know of, by name. */
   readonly conditions = new Map<string, string>();
   readonly repairs: Repairs = { count: 0, last: null };
+  /** Told when what is no longer used could not be deleted. */
+  onCleanupFailure: () => void = () => {};
 
   constructor(log: Log) {
     this.#log = log;
@@ -33,7 +35,8 @@ export class Incidents implements BackendEvents {
     if (message !== null) this.#log.warn(message, { condition: name });
   }
 
-  error(message: string, err: unknown): void {
+  error(message: string, err: unknown, kind?: 'cleanup'): void {
+    if (kind === 'cleanup') this.onCleanupFailure();
     this.#log.error(message, { err });
   }
 }

@@ -7,7 +7,7 @@ import { documentText } from './config/document-text.ts';
 import { loadConfig } from './config/load.ts';
 import { type Config, ConfigError, PROXY_MODES } from './config/types.ts';
 import { initOnly } from './init-only.ts';
-import { createLog, describeError, type Log } from './log.ts';
+import { type AdjustableLog, createLog, describeError, type Log } from './log.ts';
 import { run } from './run.ts';
 import { VERSION } from './version.ts';
 
@@ -54,7 +54,7 @@ async function cleanup(config: Config, log: Log): Promise<number> {
   return code;
 }
 
-async function normalRun(config: Config, log: Log): Promise<number> {
+async function normalRun(config: Config, log: AdjustableLog): Promise<number> {
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort());
   process.on('unhandledRejection', (err) => {

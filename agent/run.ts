@@ -11,9 +11,10 @@ import { tcpBeLiberal } from './host.ts';
 import { Incidents } from './incidents.ts';
 import { Interfaces } from './interfaces.ts';
 import { setConntrack, setOomScore } from './kernel-settings.ts';
-import type { Log } from './log.ts';
+import type { AdjustableLog } from './log.ts';
 import { NodeChanges, nodeFacts } from './node-facts.ts';
 import { openSource } from './open-source.ts';
+import { createEvents, createMetrics, startMetricsServer } from './operations.ts';
 import type { NodeAddresses } from './plan/node-addresses.ts';
 import { nodeSettings } from './plan/node-settings.ts';
 import { nodePortAddresses } from './plan/nodeport-addresses.ts';
@@ -36,10 +37,13 @@ import { waitForNode } from './wait-for-node.ts';
 export class RestartNeeded extends Error {}
 
 const DEFAULT_MERGE_MS = 10;
+/** For the event that tells why the agent ends. */
+const LAST_EVENT_MS = 3000;
+const IPVS_DEPRECATION = 'Kubernetes deprecates the ipvs proxy mode; nftables mode is its successor.';
 
 export interface RunOptions {
   readonly config: Config;
-  readonly log: Log;
+  readonly log: AdjustableLog;
   /** Ends the run; the rules stay. */
   readonly stop: AbortSignal;
 }
@@ -88,7 +92,16 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
     },
     onNodeRemoved: () => nodeChanges?.removed(),
   });
-  const { source, client } = openSource(config, { nodeName: node, log });
+  const metrics = createMetrics({
+    config,
+    state,
+    incidents,
+    backend,
+    source: () => source,
+    programmed: () => programmed,
+  });
+  const { source, client } = openSource(config, { nodeName: node, log, observer: metrics.client });
+  const events = createEvents(node, { client, log });
   const configWatch =
     config.configFile === null
       ? null
@@ -98,13 +111,32 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
           onError: (err) => log.warn('the configuration file cannot be watched', { err }),
         });
   configWatch?.start();
-  const onListenFailure = (err: Error): void => {
-    if (config.bindAddressHardFail) restart(`the health server cannot listen: ${err.message}`);
-  };
-  const healthServer = startHealthServer({ config, log, health, onListenFailure }, () => ({
-    refusedServices: programmed?.loop.report.refused.length ?? 0,
-    conditions: [...incidents.conditions.keys()],
-  }));
+  const onListenFailure =
+    (reason: 'FailedToStartProxierHealthcheck' | 'FailedToStartMetricServer', server: string) =>
+    (err: Error): void => {
+      const why = `the ${server} cannot listen: ${err.message}`;
+      events.node('Warning', reason, why);
+      if (config.bindAddressHardFail) void events.settled(LAST_EVENT_MS).then(() => restart(why));
+    };
+  const healthServer = startHealthServer(
+    {
+      config,
+      log,
+      health,
+      onListenFailure: onListenFailure('FailedToStartProxierHealthcheck', 'health server'),
+      onAnswer: metrics.kubeProxy.onHealthAnswer,
+    },
+    () => ({
+      refusedServices: programmed?.loop.report.refused.length ?? 0,
+      conditions: [...incidents.conditions.keys()],
+    }),
+  );
+  const metricsServer = startMetricsServer({
+    config,
+    log,
+    metrics,
+    onListenFailure: onListenFailure('FailedToStartMetricServer', 'metrics server'),
+  });
   const control = new ControlSocket({
     path: config.socket,
     log,
@@ -138,8 +170,10 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
     () => configWatch?.stop(),
     () => interfaces.stop(),
     () => healthServer?.stop(),
+    () => metricsServer.stop(),
     () => control.stop(),
     () => source.stop(),
+    () => events.stop(),
   ];
   try {
     source.start(sink);
@@ -167,6 +201,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       proxyHealthy: () => healthServer === null || health.status().healthy,
       onFailure: ({ service, port, error }) => {
         log.error('cannot open a health check node port', { service, port, err: error });
+        events.healthCheckFailed({ service, port, error });
       },
     });
     cleanups.push(() => serviceHealth.stop());
@@ -185,13 +220,14 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       backend,
       health,
       serviceHealth,
-      conntrack: new ConntrackCleaner({ state, log }),
+      conntrack: new ConntrackCleaner({ state, log, onRound: metrics.kubeProxy.onConntrackRound }),
       planner: new Planner({ state, families, addresses }),
       families,
       settings,
       minSyncMs: () => Math.max(mergeMs(config), backend.restMs ?? 0),
       syncPeriodMs: config.syncPeriodMs,
       log,
+      observer: metrics,
       onFirstSync: () => {
         client?.useServiceAddress();
         void removePredecessors(config.mode, log);
@@ -199,6 +235,8 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
     });
     programmed = { loop, families, addresses, settings, serviceHealth };
     cleanups.push(() => loop.stop());
+    events.node('Normal', 'Starting', '');
+    if (config.mode === 'ipvs') events.node('Warning', 'IPVSDeprecation', IPVS_DEPRECATION);
     loop.start();
     await Promise.race([stopped, mustRestart.promise]);
     log.info('stopping; the rules stay in place');
@@ -221,9 +259,10 @@ function mergeMs({ mode, minSyncPeriodMs, minSyncPeriodExplicit }: Config): numb
 function startHealthServer(
   options: {
     readonly config: Config;
-    readonly log: Log;
+    readonly log: AdjustableLog;
     readonly health: ProxyHealth;
     readonly onListenFailure: (error: Error) => void;
+    readonly onAnswer: (path: '/healthz' | '/livez', status: 200 | 503) => void;
   },
   extra: () => Record<string, unknown>,
 ): HealthServer | null {
