@@ -1,6 +1,7 @@
 // What the backend reports between syncs: it goes to the log, and is kept for the status.
 import type { BackendEvents } from '../backends/backend.ts';
 import type { Log } from './log.ts';
+import { LostRules } from './serve/health-problems.ts';
 import type { Repairs } from './status.ts';
 
 export class Incidents implements BackendEvents {
@@ -8,6 +9,7 @@ export class Incidents implements BackendEvents {
   /** States an operator must know of, by name. */
   readonly conditions = new Map<string, string>();
   readonly repairs: Repairs = { count: 0, last: null };
+  readonly lostRules = new LostRules();
   /** Told when what is no longer used could not be deleted. */
   onCleanupFailure: () => void = () => {};
 
@@ -21,6 +23,7 @@ export class Incidents implements BackendEvents {
 
   drift({ description, culprit, counts }: Parameters<BackendEvents['drift']>[0]): void {
     this.repairs.count++;
+    this.lostRules.repaired();
     this.repairs.last = { atMs: Date.now(), description, culprit };
     this.#log.warn('rules were changed by somebody else and have been repaired', {
       found: description,

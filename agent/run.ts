@@ -21,8 +21,9 @@ import { nodePortAddresses } from './plan/nodeport-addresses.ts';
 import { removePredecessors } from './predecessors.ts';
 import { controlRoutes } from './serve/control-routes.ts';
 import { ControlSocket } from './serve/control-socket.ts';
+import { silence, staleWatches } from './serve/health-problems.ts';
 import { HealthServer } from './serve/health-server.ts';
-import { ProxyHealth } from './serve/proxy-health.ts';
+import { ProxyHealth, servesWell } from './serve/proxy-health.ts';
 import { ServiceHealthServers } from './serve/service-health.ts';
 import { State } from './state/state.ts';
 import { collectStatus } from './status.ts';
@@ -71,8 +72,11 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       });
     },
   });
-  const health = new ProxyHealth({ syncPeriodMs: config.syncPeriodMs });
   const incidents = new Incidents(log);
+  const health = new ProxyHealth({
+    syncPeriodMs: config.syncPeriodMs,
+    problems: () => [...staleWatches(source.status()), ...incidents.lostRules.problems()],
+  });
   const backend = createBackend(config.mode, incidents, config);
   await backend.probe();
 
@@ -129,6 +133,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
     () => ({
       refusedServices: programmed?.loop.report.refused.length ?? 0,
       conditions: [...incidents.conditions.keys()],
+      watches: silence(source.status()),
     }),
   );
   const metricsServer = startMetricsServer({
@@ -198,7 +203,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
     };
     const serviceHealth = new ServiceHealthServers({
       addresses: { IPv4: listening('IPv4'), IPv6: listening('IPv6') },
-      proxyHealthy: () => healthServer === null || health.status().healthy,
+      proxyHealthy: () => healthServer === null || servesWell(health.status()),
       onFailure: ({ service, port, error }) => {
         log.error('cannot open a health check node port', { service, port, err: error });
         events.healthCheckFailed({ service, port, error });

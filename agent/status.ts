@@ -4,7 +4,7 @@
 import type { NodeSettings } from '../backends/service-plan.ts';
 import { FAMILIES, type Family } from '../native/ip.ts';
 import type { ProxyMode } from './config/types.ts';
-import type { ProxyHealthStatus } from './serve/proxy-health.ts';
+import { type ProxyHealthStatus, servesWell } from './serve/proxy-health.ts';
 import type { WatchStatus } from './source/source.ts';
 import type { Problem } from './state/objects.ts';
 import type { State } from './state/state.ts';
@@ -125,8 +125,8 @@ export function judge({
     ),
     ...conditions.map(({ name, message }) => `${name}: ${message}`),
   ];
-  const reasons = [...late, ...waiting, ...partly];
-  if (!health.healthy) return { verdict: 'unhealthy', reasons };
+  const reasons = [...late, ...health.problems.map(({ message }) => message), ...waiting, ...partly];
+  if (!servesWell(health)) return { verdict: 'unhealthy', reasons };
   if (sync === null || sync.lastSyncMs === null) return { verdict: 'starting', reasons };
   return { verdict: reasons.length > 0 ? 'degraded' : 'healthy', reasons };
 }

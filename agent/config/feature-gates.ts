@@ -80,7 +80,9 @@ const LOCKED_OFF = names(`
 `);
 
 /** Gates that change something here; locked ones are as they are. */
-const WITH_EFFECT = names('AllAlpha AllBeta AllowServiceExternalIPs LoggingAlphaOptions LoggingBetaOptions');
+const WITH_EFFECT = names(`
+  AllAlpha AllBeta AllowServiceExternalIPs ComponentFlagz ComponentStatusz LoggingAlphaOptions LoggingBetaOptions
+`);
 
 /** False when setting this gate changes nothing, although kube-proxy may know it. */
 export function gateHasEffect(name: string): boolean {

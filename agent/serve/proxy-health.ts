@@ -2,6 +2,7 @@
 import { FAMILIES, type Family } from '../../native/ip.ts';
 import type { Node } from '../state/node.ts';
 import { type Clock, systemClock } from '../sync/clock.ts';
+import type { HealthProblem } from './health-problems.ts';
 
 export interface ProxyHealthStatus {
   /** All families in time with their syncs. */
@@ -11,11 +12,15 @@ export interface ProxyHealthStatus {
   readonly lastUpdatedMs: number | null;
   /** Families that have updated at least once. */
   readonly families: Readonly<Partial<Record<Family, { readonly lastUpdatedMs: number; readonly healthy: boolean }>>>;
+  /** Further reasons to answer 503, which kube-proxy does not know. */
+  readonly problems: readonly HealthProblem[];
 }
 
 export interface ProxyHealthOptions {
   syncPeriodMs: number;
   clock?: Clock;
+  /** Asked at each status. */
+  problems?: () => readonly HealthProblem[];
 }
 
 /** What eligibility depends on. */
@@ -32,15 +37,17 @@ const AUTOSCALER_TAINT = 'ToBeDeletedByClusterAutoscaler';
 export class ProxyHealth {
   readonly #limitMs: number;
   readonly #clock: Clock;
+  readonly #problems: () => readonly HealthProblem[];
   readonly #families: Record<Family, FamilyState> = {
     IPv4: { lastUpdatedMs: null, pendingSinceMs: null },
     IPv6: { lastUpdatedMs: null, pendingSinceMs: null },
   };
   #nodeEligible = false;
 
-  constructor({ syncPeriodMs, clock = systemClock }: ProxyHealthOptions) {
+  constructor({ syncPeriodMs, clock = systemClock, problems = () => [] }: ProxyHealthOptions) {
     this.#limitMs = 2 * syncPeriodMs;
     this.#clock = clock;
+    this.#problems = problems;
   }
 
   /** The sync loop of the family begins: counts as an update. */
@@ -76,7 +83,7 @@ export class ProxyHealth {
       lastUpdatedMs = Math.max(lastUpdatedMs ?? 0, state.lastUpdatedMs);
       healthy &&= inTime;
     }
-    return { healthy, nodeEligible: this.#nodeEligible, lastUpdatedMs, families };
+    return { healthy, nodeEligible: this.#nodeEligible, lastUpdatedMs, families, problems: this.#problems() };
   }
 }
 
@@ -92,9 +99,15 @@ export interface HealthAnswer {
 
 const ZERO_TIME = '0001-01-01T00:00:00Z';
 
+/** Whether health check node ports may say that this node serves (P-61). */
+export function servesWell(status: ProxyHealthStatus): boolean {
+  return status.healthy && status.problems.length === 0;
+}
+
 /** What `/healthz` and `/livez` say (P-48). `wallMs` is the time of the answer. */
 export function healthAnswer(path: '/healthz' | '/livez', status: ProxyHealthStatus, wallMs: number): HealthAnswer {
-  const ok = status.healthy && (path === '/livez' || status.nodeEligible);
+  const problems = status.problems.filter(({ restartHelps }) => path === '/healthz' || restartHelps);
+  const ok = status.healthy && problems.length === 0 && (path === '/livez' || status.nodeEligible);
   const currentTime = rfc3339(wallMs);
   const lastUpdated = status.lastUpdatedMs === null ? ZERO_TIME : rfc3339(status.lastUpdatedMs);
   const families = Object.entries(status.families).map(([family, state]) => [
@@ -109,6 +122,7 @@ export function healthAnswer(path: '/healthz' | '/livez', status: ProxyHealthSta
       ...(path === '/healthz' && { nodeEligible: status.nodeEligible }),
       healthy: status.healthy,
       ...(families.length > 0 && { status: Object.fromEntries(families) }),
+      ...(problems.length > 0 && { problems: problems.map(({ message }) => message) }),
     },
   };
 }

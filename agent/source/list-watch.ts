@@ -70,6 +70,9 @@ export class ListWatch {
   /** Where the watch continues; null when the objects have to be listed. */
   #resourceVersion: string | null = null;
   #lastHeardMs: number | null = null;
+  /** The same on the monotonic clock. */
+  #heardAtMs: number | null = null;
+  #outage = false;
   #lastError: string | null = null;
   #watches = 0;
   #lists = 0;
@@ -99,6 +102,8 @@ export class ListWatch {
       complete: this.#known.complete,
       optional: this.#o.resource.optional,
       lastHeardMs: this.#lastHeardMs,
+      silentMs: this.#heardAtMs === null ? null : this.#o.timers.monotonicMs() - this.#heardAtMs,
+      outage: this.#outage,
       objects: this.#known.size,
       lastError: this.#lastError ?? this.#known.sinkError,
       watches: this.#watches,
@@ -318,6 +323,7 @@ export class ListWatch {
 
   #heard(): void {
     this.#lastHeardMs = this.#o.timers.wallMs();
+    this.#heardAtMs = this.#o.timers.monotonicMs();
     this.#lastError = null;
   }
 
@@ -336,7 +342,11 @@ export class ListWatch {
     const silence = () => new Error(`GET ${path}: no answer for ${HEADERS_LIMIT_MS / 1000} s`);
     const watchdog = new Watchdog(timers, this.#stop.signal, HEADERS_LIMIT_MS, silence);
     try {
-      const response = await client.send({ path: `${path}?${search}`, signal: watchdog.signal });
+      const response = await client.send({ path: `${path}?${search}`, signal: watchdog.signal }).catch((err) => {
+        this.#outage = true;
+        throw err;
+      });
+      this.#outage = response.status >= 500 || response.status === 429;
       if (response.status !== 200) throw await readApiError(`GET ${path}`, response, timers.wallMs());
       return await read(response, watchdog);
     } finally {

@@ -60,6 +60,9 @@ export class ManifestsSource implements Source {
       complete: known.complete,
       optional: false,
       lastHeardMs: this.#lastHeardMs,
+      // What cannot be read is told as an error; there is no connection that could hang.
+      silentMs: this.#lastHeardMs === null ? null : 0,
+      outage: this.#errors.length > 0,
       objects: known.size,
       lastError: this.#errors[0] ?? known.sinkError,
       watches: 0,

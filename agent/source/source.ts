@@ -22,6 +22,10 @@ export interface WatchStatus {
   readonly optional: boolean;
   /** Last list, event or bookmark received; null before the first. */
   readonly lastHeardMs: number | null;
+  /** How long nothing has been received, on a clock that is never set; null before the first. */
+  readonly silentMs: number | null;
+  /** The last attempt met no server, or one that is in trouble (no connection, no answer, 429 or 500 and above). */
+  readonly outage: boolean;
   /** Number of objects held. */
   readonly objects: number;
   readonly lastError: string | null;

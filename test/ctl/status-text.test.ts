@@ -37,6 +37,7 @@ const well: Status = {
       IPv4: { lastUpdatedMs: NOW - 12_000, healthy: true },
       IPv6: { lastUpdatedMs: NOW - 12_000, healthy: true },
     },
+    problems: [],
   },
   watches: (['Service', 'EndpointSlice', 'Node', 'ServiceCIDR'] as const).map((kind, i) => ({
     kind,
@@ -44,6 +45,8 @@ const well: Status = {
     complete: true,
     optional: false,
     lastHeardMs: NOW - 3000 * (i + 1),
+    silentMs: 3000 * (i + 1),
+    outage: false,
     objects: [10_000, 10_020, 1, 1][i]!,
     lastError: null,
     watches: 1,
@@ -116,7 +119,7 @@ const starting: Status = {
   families: [],
   sync: null,
   settings: null,
-  health: { healthy: true, nodeEligible: false, lastUpdatedMs: null, families: {} },
+  health: { healthy: true, nodeEligible: false, lastUpdatedMs: null, families: {}, problems: [] },
   watches: ill.watches,
 };
 
