@@ -42,6 +42,8 @@ export class TestApiServer {
   readonly store: ApiStore;
   /** All requests so far, oldest first. */
   readonly requests: SeenRequest[] = [];
+  /** Event objects that were written (events.k8s.io), oldest first. */
+  readonly events: { readonly method: string; readonly path: string; readonly object: Record<string, unknown> }[] = [];
   readonly #options: TestApiServerOptions;
   readonly #server: Server;
   readonly #sockets = new Set<{ destroy(): void }>();
@@ -165,7 +167,9 @@ export class TestApiServer {
       | ResourceName
       | undefined;
     const query = url.searchParams;
-    if (resource === undefined || this.#options.without?.includes(resource)) {
+    if (url.pathname.startsWith('/apis/events.k8s.io/v1/')) {
+      void this.#takeEvent(req, res, url.pathname);
+    } else if (resource === undefined || this.#options.without?.includes(resource)) {
       fail(res, 404, 'NotFound', 'the server could not find the requested resource');
     } else {
       const seen = { resource, query, headers: req.headers, watch: query.get('watch') === 'true' };
@@ -174,6 +178,14 @@ export class TestApiServer {
     }
     res.on('close', () => this.#check());
     this.#check();
+  }
+
+  async #takeEvent(req: IncomingMessage, res: ServerResponse, path: string): Promise<void> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of req) chunks.push(chunk);
+    const text = Buffer.concat(chunks).toString();
+    this.events.push({ method: req.method ?? '', path, object: JSON.parse(text) });
+    res.writeHead(req.method === 'POST' ? 201 : 200, { 'content-type': 'application/json' }).end(text);
   }
 
   #answer(request: SeenRequest, res: ServerResponse): void {
