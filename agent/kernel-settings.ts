@@ -128,10 +128,10 @@ function refused({ what, value, found, field, cause }: Refused): Error {
       ? 'is the kernel module nf_conntrack loaded?'
       : 'run kubeplumb --init-only with this configuration in a privileged container first, or set it on the host';
   const off = `${found === null ? ' Otherwise' : ', or'} leave it alone with ${field.split(' ')[0]}: ${field === 'conntrack.tcpBeLiberal' ? 'false' : '0'}`;
-  return new Error(`${verb}, which ${field} asks for: ${reasonOf(cause)}; ${help}${off}`, { cause });
+  return new Error(`${verb}, which ${field} asks for: ${reasonOf(cause)}; ${help}${off}`);
 }
 
-/** The file system's own words, without the repetition of the name. */
+/** The file system's own words, which are part of the message: as a cause they would be told twice. */
 function reasonOf(error: unknown): string {
   const inner = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   return describeError(inner);

@@ -1,0 +1,94 @@
+// Starts that prepare, refuse or end: --init-only, kernel settings, the configuration file, listeners, pod CIDRs.
+import { appendFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { rawNode } from '../support/kube-objects.ts';
+import { namespacesMissing } from '../support/namespaces.ts';
+import { NODE_NAME, type RunningAgent } from '../support/running-agent.ts';
+import { startTestNode, type TestNode } from '../support/test-node.ts';
+
+const skip = (await namespacesMissing()) ?? false;
+const MAX = 'net.netfilter.nf_conntrack_max';
+const ESTABLISHED = 'net.netfilter.nf_conntrack_tcp_timeout_established';
+const ROUTE_LOCALNET = 'net.ipv4.conf.all.route_localnet';
+
+const fileOf = (name: string): string => `/proc/sys/${name.replaceAll('.', '/')}`;
+const sysctl = (node: TestNode, name: string): string => node.net.exec('node', ['cat', fileOf(name)]).trim();
+const lastLine = (agent: RunningAgent): string => agent.lines.at(-1)?.msg ?? '';
+
+t.test('--init-only prepares the node, and writes no rules', { skip }, async (t) => {
+  const node = await startTestNode(t);
+  // In namespaces of ordinary users the kernel lets nobody write it.
+  const writable = /^-rw/.test(node.net.exec('node', ['ls', '-l', fileOf(ESTABLISHED)]));
+  const flags = writable ? ['--conntrack-tcp-timeout-established=1h'] : [];
+  t.equal(sysctl(node, ROUTE_LOCALNET), '0');
+  const init = node.agent({ mode: 'iptables', flags: [...flags, '--init-only'] });
+  t.equal(await init.ended, 0, lastLine(init));
+  t.equal(init.all('this node is prepared').length, 1);
+  t.equal(sysctl(node, ROUTE_LOCALNET), '1');
+  if (writable) t.equal(sysctl(node, ESTABLISHED), '3600');
+  t.notMatch(node.nft('list', 'ruleset'), /KUBE/);
+
+  const agent = node.agent({ mode: 'iptables', flags });
+  await agent.ready();
+  t.equal(agent.all('set a kernel setting').length, 0, 'the agent finds all as it should be');
+});
+
+t.test('--init-only waits for the API server', { skip }, async (t) => {
+  const node = await startTestNode(t);
+  await node.server.close();
+  const init = node.agent({ flags: ['--init-only'] });
+  await init.line('retry', ({ msg }) => msg === 'Watch failed, trying again');
+  await node.serve();
+  t.equal(await init.ended, 0, lastLine(init));
+});
+
+t.test('a kernel setting that cannot be made ends the agent, and says what to do', { skip }, async (t) => {
+  const node = await startTestNode(t);
+  const now = Number(sysctl(node, MAX));
+  const agent = node.agent({ flags: ['--conntrack-max-per-core=1', `--conntrack-min=${now + 4}`] });
+  t.equal(await agent.ended, 1);
+  t.match(lastLine(agent), `kubeplumb: cannot set ${MAX} to ${now + 4} (it is ${now}), which conntrack.maxPerCore`);
+  t.match(lastLine(agent), /--init-only .* or leave it alone with conntrack\.maxPerCore: 0$/);
+});
+
+t.test('the configuration file is written', { skip }, async (t) => {
+  const node = await startTestNode(t);
+  const settings = {
+    apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
+    kind: 'KubeProxyConfiguration',
+    mode: 'nftables',
+    healthzBindAddress: '127.0.0.1:10256',
+    conntrack: { maxPerCore: 0, tcpEstablishedTimeout: '0s', tcpCloseWaitTimeout: '0s' },
+  };
+  const config = join(t.testdir({ config: JSON.stringify(settings) }), 'config');
+  const agent = node.agent({ flags: [`--config=${config}`] });
+  await agent.ready();
+  appendFileSync(config, '\n');
+  t.equal(await agent.ended, 1);
+  t.equal(lastLine(agent), `kubeplumb: the configuration file ${config} was written`);
+  t.match(node.nft('list', 'tables'), 'kubeplumb', 'the rules stay');
+});
+
+t.test('--bind-address-hard-fail', { skip }, async (t) => {
+  const node = await startTestNode(t);
+  const nobody = '--healthz-bind-address=203.0.113.77:10256';
+  const agent = node.agent({ flags: [nobody, '--bind-address-hard-fail'] });
+  t.equal(await agent.ended, 1);
+  t.match(lastLine(agent), /^kubeplumb: the health server cannot listen: .*EADDRNOTAVAIL/);
+});
+
+t.test('other pod CIDRs in mode NodeCIDR', { skip }, async (t) => {
+  const node = await startTestNode(t);
+  const own = (podCIDRs: readonly string[]) => ({
+    ...rawNode(NODE_NAME),
+    spec: { podCIDRs },
+    status: { addresses: [{ type: 'InternalIP', address: '172.18.0.2' }] },
+  });
+  node.server.store.put(own(['10.128.1.0/24']));
+  const agent = node.agent({ flags: ['--detect-local-mode=NodeCIDR'] });
+  await agent.ready();
+  node.server.store.put(own([]));
+  t.equal(await agent.ended, 1);
+  t.equal(lastLine(agent), 'kubeplumb: the pod CIDRs of this Node changed from 10.128.1.0/24 to none');
+});
