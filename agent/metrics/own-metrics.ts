@@ -27,7 +27,6 @@ export interface OwnMetricsOptions {
   readonly mode: ProxyMode;
   readonly version: string;
   readonly figures: () => OwnFigures;
-  readonly nowMs: () => number;
 }
 
 /** Kinds of work in the kernel, by the counts of a sync. */
@@ -134,7 +133,7 @@ export class OwnMetrics implements Pick<SyncObserver, 'applied' | 'reached'> {
     });
   }
 
-  #watches({ registry, figures, nowMs }: OwnMetricsOptions): void {
+  #watches({ registry, figures }: OwnMetricsOptions): void {
     const perKind = (read: (watch: WatchStatus) => number | null) => (): readonly Sample[] =>
       figures().watches.flatMap((watch): Sample[] => {
         const value = read(watch);
@@ -160,7 +159,7 @@ export class OwnMetrics implements Pick<SyncObserver, 'applied' | 'reached'> {
       name: 'kubeplumb_watch_silence_seconds',
       help: 'Time since the last list, event or bookmark.',
       labels,
-      read: perKind(({ lastHeardMs }) => (lastHeardMs === null ? null : Math.max(0, nowMs() - lastHeardMs) / 1000)),
+      read: perKind(({ silentMs }) => (silentMs === null ? null : silentMs / 1000)),
     });
     computedGauge({
       registry,
