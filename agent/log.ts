@@ -1,5 +1,6 @@
 // The agent's log: one line a message on stderr, in a text like klog's or in klog's JSON, written through winston.
 import winston from 'winston';
+import { LogRepeats } from './log-repeats.ts';
 
 export type LogFields = Readonly<Record<string, unknown>>;
 
@@ -60,12 +61,11 @@ function replacer(_key: string, value: unknown): unknown {
   return value instanceof Map || value instanceof Set ? [...value] : value;
 }
 
-function fieldsOf(fields: LogFields | undefined, stacks: boolean): Record<string, unknown> {
+function fieldsOf(fields: LogFields | undefined): Record<string, unknown> {
   const out: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(fields ?? {})) {
     if (value !== undefined) out[key] = key === 'err' ? describeError(value) : plain(value);
   }
-  if (stacks && fields?.err instanceof Error) out.stack = fields.err.stack;
   return out;
 }
 
@@ -87,7 +87,12 @@ function textLine({ atMs, level, msg, fields }: Line): string {
   return `${LETTERS[level]}${month}${day} ${time} ${String(process.pid).padStart(7)} kubeplumb] ${JSON.stringify(msg)}${pairs.join('')}`;
 }
 
-/** Makes the process's log. Times are UTC. */
+/** The format where nobody has chosen one: text for people at a terminal, JSON for what collects the logs of pods. */
+export function defaultFormat(env: Readonly<Record<string, string | undefined>>, terminal: boolean): 'text' | 'json' {
+  return env.KUBERNETES_SERVICE_HOST && !terminal ? 'json' : 'text';
+}
+
+/** Makes the process's log. Times are UTC. The same line is written once a minute at most, debug lines always. */
 export function createLog(options: LogOptions = {}): AdjustableLog {
   const { format = 'text', verbosity = 0, stream = process.stderr, now = Date.now } = options;
   let debugging = verbosity >= DEBUG_VERBOSITY;
@@ -99,8 +104,14 @@ export function createLog(options: LogOptions = {}): AdjustableLog {
     transports: [new winston.transports.Stream({ stream, eol: '\n' })],
   });
   // winston sees finished lines only: it would drop messages of nested errors and write into the error objects it is given.
-  const write = (level: string) => (msg: string, fields?: LogFields) => {
-    logger.log(level, render({ atMs: now(), level, msg, fields: fieldsOf(fields, debugging) }));
+  const repeats = new LogRepeats(now);
+  const write = (level: string) => (msg: string, given?: LogFields) => {
+    const fields = fieldsOf(given);
+    const leftOut = level === 'debug' ? 0 : repeats.next(`${level} ${msg} ${JSON.stringify(fields)}`);
+    if (leftOut === null) return;
+    if (leftOut > 0) fields.repeats = leftOut;
+    if (debugging && given?.err instanceof Error) fields.stack = given.err.stack;
+    logger.log(level, render({ atMs: now(), level, msg, fields }));
   };
   const writeDebug = write('debug');
   return {

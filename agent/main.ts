@@ -7,7 +7,7 @@ import { documentText } from './config/document-text.ts';
 import { loadConfig } from './config/load.ts';
 import { type Config, ConfigError, PROXY_MODES } from './config/types.ts';
 import { initOnly } from './init-only.ts';
-import { type AdjustableLog, createLog, describeError, type Log } from './log.ts';
+import { type AdjustableLog, createLog, defaultFormat, describeError, type Log } from './log.ts';
 import { run } from './run.ts';
 import { VERSION } from './version.ts';
 
@@ -24,7 +24,9 @@ async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const { config, warnings } = loaded;
-  const log = createLog({ format: config.logging.format, verbosity: config.logging.verbosity });
+  const { format, formatChosen, verbosity } = config.logging;
+  const terminal = process.stderr.isTTY ?? false;
+  const log = createLog({ format: formatChosen ? format : defaultFormat(process.env, terminal), verbosity });
   for (const warning of warnings) log.warn(warning);
   if (config.writeConfigTo !== null) {
     writeFileSync(config.writeConfigTo, documentText(config.document));

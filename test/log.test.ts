@@ -1,7 +1,8 @@
 // The shape of log lines.
 import { PassThrough } from 'node:stream';
 import t from 'tap';
-import { createLog, describeError, type LogOptions, onceEvery } from '../agent/log.ts';
+import { createLog, defaultFormat, describeError, type LogOptions, onceEvery } from '../agent/log.ts';
+import { LogRepeats } from '../agent/log-repeats.ts';
 
 const AT = Date.parse('2026-11-02T08:15:30.123Z');
 
@@ -94,4 +95,47 @@ t.test('onceEvery lets one message through in each interval, key by key', (t) =>
   now = 1000;
   t.same([due('a'), due('a'), due('b')], [true, false, true]);
   t.end();
+});
+
+t.test('the same line is written once a minute, and then tells how many were left out', async (t) => {
+  const stream = new PassThrough();
+  let at = AT;
+  const log = createLog({ stream, format: 'json', verbosity: 4, now: () => at });
+  const written = (): object[] =>
+    String(stream.read() ?? '')
+      .split('\n')
+      .flatMap((line) => (line === '' ? [] : [JSON.parse(line)]));
+  for (let i = 0; i < 5; i++) {
+    log.warn('Retry', { err: new Error('refused'), port: 1 });
+    at += 1000;
+  }
+  log.warn('Retry', { err: new Error('refused'), port: 2 });
+  log.error('Retry', { err: new Error('refused'), port: 1 });
+  t.match(written(), [{ msg: 'Retry', port: 1 }, { port: 2 }, { port: 1 }], 'other fields or levels are other lines');
+  at = AT + 60_000;
+  for (let i = 0; i < 2; i++) log.warn('Retry', { err: new Error('refused'), port: 1 });
+  t.match(written(), [{ ts: AT + 60_000, msg: 'Retry', port: 1, repeats: 4 }]);
+  for (let i = 0; i < 2; i++) log.debug('Detail');
+  t.equal(written().length, 2, 'debug lines are all written');
+});
+
+t.test('memory for repetitions is bounded, and a clock that is set back silences nothing', async (t) => {
+  let at = 0;
+  const repeats = new LogRepeats(() => at);
+  const results = Array.from({ length: 5000 }, (_, i) => repeats.next(`line ${i}`));
+  t.ok(results.every((leftOut) => leftOut === 0));
+  t.equal(repeats.next('line 1'), null);
+  t.equal(repeats.next('line 4999'), 0, 'not remembered');
+  at = 60_000;
+  t.equal(repeats.next('line 4999'), 0);
+  t.equal(repeats.next('line 4999'), null, 'there is room again');
+  at = 1000;
+  t.equal(repeats.next('line 4999'), 1);
+});
+
+t.test('JSON in a pod, text for people', async (t) => {
+  const pod = { KUBERNETES_SERVICE_HOST: '10.96.0.1' };
+  t.equal(defaultFormat(pod, false), 'json');
+  t.equal(defaultFormat(pod, true), 'text');
+  t.equal(defaultFormat({}, false), 'text');
 });

@@ -7,6 +7,7 @@ export interface EffectiveOptions {
   options: FlagOptions;
   clusterCidrs: readonly string[];
   minSyncPeriodExplicit: boolean;
+  logFormatChosen: boolean;
 }
 
 /** `document` must have passed `validate`. */
@@ -67,6 +68,7 @@ export function effective(document: KubeProxyConfiguration, extra: EffectiveOpti
     featureGates: document.featureGates,
     logging: {
       format: logging.format === 'json' ? 'json' : 'text',
+      formatChosen: extra.logFormatChosen,
       flushFrequencyMs: logging.flushFrequency,
       verbosity: logging.verbosity,
       vmodule: logging.vmodule,

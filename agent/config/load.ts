@@ -68,7 +68,9 @@ export function loadConfig({ argv, readFile, env = {} }: LoadOptions): Loaded {
   const problems = validate(complete, clusterCidrs);
   if (problems.length > 0) throw new ConfigError(problems);
   const minSyncPeriodExplicit = choseMinSyncPeriod(complete.mode, fields, parsed.given, options);
-  return { action: 'run', config: effective(complete, { options, clusterCidrs, minSyncPeriodExplicit }), warnings };
+  const logFormatChosen = Boolean(fields.logging?.format) || has(parsed.given, 'logging-format');
+  const extra = { options, clusterCidrs, minSyncPeriodExplicit, logFormatChosen };
+  return { action: 'run', config: effective(complete, extra), warnings };
 }
 
 const API_SERVERS = 'KUBEPLUMB_APISERVER';

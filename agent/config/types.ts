@@ -163,6 +163,8 @@ export interface Config {
   featureGates: Record<string, boolean>;
   logging: {
     format: 'text' | 'json';
+    /** Somebody chose the format; false when it is the default. */
+    formatChosen: boolean;
     flushFrequencyMs: number;
     verbosity: number;
     vmodule: VModule[];

@@ -132,3 +132,27 @@ t.test('a file that cannot be read is a problem of --config', async (t) => {
   };
   t.throws(() => loadConfig({ argv: ['--config=/no'], readFile }), { message: '--config: ENOENT: no such file' });
 });
+
+t.test('whether the log format was chosen is remembered', async (t) => {
+  t.equal(load([]).config.logging.formatChosen, false);
+  t.equal(load(['--config=c'], { logging: { verbosity: 0 } }).config.logging.formatChosen, false);
+  t.equal(load(['--config=c'], { logging: { format: 'text' } }).config.logging.formatChosen, true);
+  t.equal(load(['--config=c', '--logging-format=text']).config.logging.formatChosen, true);
+});
+
+t.test('API servers: the flag is repeatable, the environment takes its place', async (t) => {
+  const servers = (argv: string[], env: Record<string, string> = {}): string[] => {
+    const loaded = loadConfig({ argv, readFile: () => '', env });
+    if (loaded.action !== 'run') throw new Error(loaded.action);
+    return loaded.config.apiServers;
+  };
+  t.strictSame(servers([]), []);
+  const flags = ['--apiserver=https://a:6443', '--apiserver', 'b:8080'];
+  t.strictSame(servers(flags), ['https://a:6443', 'b:8080']);
+  t.strictSame(servers(flags, { KUBEPLUMB_APISERVER: ' https://c , https://d,' }), ['https://c', 'https://d']);
+  t.strictSame(servers(flags, { KUBEPLUMB_APISERVER: '' }), ['https://a:6443', 'b:8080']);
+  t.throws(() => servers(['--apiserver=ftp://a']), { message: '--apiserver: "ftp://a" must be an http or https URL' });
+  t.throws(() => servers([], { KUBEPLUMB_APISERVER: 'ftp://a' }), {
+    message: /^KUBEPLUMB_APISERVER: "ftp:\/\/a" must/,
+  });
+});
