@@ -108,7 +108,7 @@ export class Events {
       known.count++;
       if (now - known.sentMs < SERIES_MS) return;
       known.sentMs = now;
-      this.#enqueue(() => this.#writeSeries(key, known));
+      this.#enqueue(() => this.#writeSeries(known));
       return;
     }
     if (this.#waiting >= MOST_WAITING || !this.#takeToken(now)) {
@@ -169,12 +169,12 @@ export class Events {
   }
 
   /** Counts up the event that exists, or writes it anew where it has expired. */
-  async #writeSeries(key: string, written: Written): Promise<void> {
+  async #writeSeries(written: Written): Promise<void> {
     const { namespace, name } = written.body.metadata;
     const path = `/apis/events.k8s.io/v1/namespaces/${namespace}/events/${name}`;
     const series = { count: written.count, lastObservedTime: this.#microTime() };
     if ((await this.#send('PUT', path, { ...written.body, series })) === 404) {
-      this.#written.delete(key);
+      written.count = 1;
       await this.#create(written);
     }
   }
