@@ -119,16 +119,16 @@ export const FLAGS: readonly Flag[] = [
   options(api)('master', 'string', 'URL of the API server instead of the kubeconfig’s', (o, v) => {
     o.master = v;
   }),
-  apiField('kube-api-content-type', 'string', 'content type of requests', (d, v) => {
+  apiField('kube-api-content-type', 'string', 'content type of requests; no effect: JSON', (d, v) => {
     d.clientConnection.contentType = v;
   }),
-  apiField('kube-api-qps', 'float', 'requests per second (default 5)', (d, v) => {
+  apiField('kube-api-qps', 'float', 'requests per second; no effect', (d, v) => {
     d.clientConnection.qps = v;
   }),
-  apiField('kube-api-burst', 'int', 'burst of requests (default 10)', (d, v) => {
+  apiField('kube-api-burst', 'int', 'burst of requests; no effect', (d, v) => {
     d.clientConnection.burst = v;
   }),
-  apiField('config-sync-period', 'duration', 'how often objects are delivered again (default 15m)', (d, v) => {
+  apiField('config-sync-period', 'duration', 'how often objects are delivered again; no effect', (d, v) => {
     d.configSyncPeriod = v;
   }),
 
@@ -169,9 +169,14 @@ export const FLAGS: readonly Flag[] = [
   healthField('profiling', 'boolean', 'profiling handlers on the metrics server', (d, v) => {
     d.enableProfiling = v;
   }),
-  healthField('show-hidden-metrics-for-version', 'string', 'previous minor version whose metrics to show', (d, v) => {
-    d.showHiddenMetricsForVersion = v;
-  }),
+  healthField(
+    'show-hidden-metrics-for-version',
+    'string',
+    'previous minor version; no effect: none is hidden',
+    (d, v) => {
+      d.showHiddenMetricsForVersion = v;
+    },
+  ),
 
   modeField('proxy-mode', 'string', 'iptables (default), ipvs or nftables', (d, v) => {
     d.mode = v;
@@ -262,23 +267,23 @@ export const FLAGS: readonly Flag[] = [
     d.conntrack.udpStreamTimeout = v;
   }),
 
-  logField('logging-format', 'string', 'text (default) or json', (d, v) => {
+  logField('logging-format', 'string', 'text or json (default text; json in a pod)', (d, v) => {
     d.logging.format = v;
   }),
-  logField('log-flush-frequency', 'duration', 'longest time between flushes (default 5s)', (d, v) => {
+  logField('log-flush-frequency', 'duration', 'no effect: lines are written at once', (d, v) => {
     d.logging.flushFrequency = v;
   }),
-  logField('v', 'uint', 'verbosity (default 0)', (d, v) => {
+  logField('v', 'uint', 'verbosity; 4 and more shows debug lines (default 0)', (d, v) => {
     d.logging.verbosity = v;
   }),
-  logField('vmodule', 'vmodule', 'PATTERN=N per file, text format only', (d, v) => {
+  logField('vmodule', 'vmodule', 'PATTERN=N per file; no effect', (d, v) => {
     d.logging.vmodule = [...v, ...d.logging.vmodule];
   }),
   ...(['text', 'json'] as const).flatMap((format) => [
-    logField(`log-${format}-split-stream`, 'boolean', `errors to stderr, the rest to stdout (${format})`, (d, v) => {
+    logField(`log-${format}-split-stream`, 'boolean', `no effect: all goes to stderr (${format})`, (d, v) => {
       d.logging.options[format].splitStream = v;
     }),
-    logField(`log-${format}-info-buffer-size`, 'quantity', `buffer of the split stream (${format})`, (d, v) => {
+    logField(`log-${format}-info-buffer-size`, 'quantity', `no effect (${format})`, (d, v) => {
       d.logging.options[format].infoBufferSize = v;
     }),
   ]),

@@ -31,7 +31,7 @@ export function parseFlags(argv: readonly string[]): ParsedFlags {
     command.parse(argv.map(normalise), { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    if (error.code === 'commander.helpDisplayed') return { action: 'help', text: command.helpInformation() };
+    if (error.code === 'commander.helpDisplayed') return { action: 'help', text: command.helpInformation() + FOOTER };
     throw new ConfigError([error.message.replace(/^error: /, '')], { cause: error });
   }
   const problems: string[] = [];
@@ -57,14 +57,31 @@ function readValue(flag: Flag, texts: readonly string[], problems: string[]): un
 
 const SWITCHES = new Set(FLAGS.filter(isSwitch).map((flag) => `--${flag.name}`));
 
+const PLACEHOLDERS: Partial<Record<FlagType, string>> = {
+  string: 'text',
+  strings: 'list',
+  paths: 'path',
+  urls: 'url',
+  gates: 'list',
+  vmodule: 'list',
+  ipPort: 'ip:port',
+  uint: 'int',
+  float: 'number',
+};
+
+const FOOTER = `
+Lists are comma-separated. Durations are written like 30s or 1h30m.
+With --config, flags that stand for fields of the file are ignored, except those of logging and --hostname-override.
+Environment: KUBEPLUMB_APISERVER takes the place of --apiserver (comma-separated).
+`;
+
 function isSwitch(flag: Flag): boolean {
   return flag.type === 'boolean' || flag.type === 'version';
 }
 
 function placeholder(flag: Flag): string {
   if (isSwitch(flag)) return '[bool]';
-  if (flag.type === 'urls') return '<url>';
-  return flag.type === 'string' || flag.type === 'paths' ? '<text>' : `<${flag.type}>`;
+  return `<${PLACEHOLDERS[flag.type] ?? flag.type}>`;
 }
 
 /** `--a_b=x_y` → `--a-b=x_y`; a bare boolean gets its value, so that it never takes the next argument. */
