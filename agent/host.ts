@@ -1,13 +1,16 @@
 // Facts of this host that decide how the agent runs.
 import { existsSync, readFileSync } from 'node:fs';
-import type { Family } from '../native/ip.ts';
+import { FAMILIES, type Family } from '../native/ip.ts';
 
-/** Families to serve in nftables mode (P-20). @throws Error when the node's primary family is not supported. */
-export function supportedFamilies(primary: Family): Family[] {
-  const families: Family[] = hasIPv6() ? ['IPv4', 'IPv6'] : ['IPv4'];
-  if (!families.includes(primary))
-    throw new Error(`the node's primary IP family ${primary} is not supported by this host`);
-  return families;
+/**
+ * Families to serve (P-20). `unusable`: those the backend cannot serve, with the reason.
+ * @throws Error when the node's primary family is not supported.
+ */
+export function supportedFamilies(primary: Family, unusable: ReadonlyMap<Family, string> = new Map()): Family[] {
+  const families = FAMILIES.filter((family) => !unusable.has(family) && (family === 'IPv4' || hasIPv6()));
+  if (families.includes(primary)) return families;
+  const why = unusable.get(primary) ?? 'this host has it switched off';
+  throw new Error(`the node's primary IP family ${primary} cannot be served: ${why}`);
 }
 
 function hasIPv6(): boolean {

@@ -21,15 +21,15 @@ export async function initOnly({ config, log, stop }: RunOptions): Promise<void>
   const { source } = openSource(config, { nodeName: node, log });
   const backend = createBackend(config.mode, new Incidents(log), config);
   try {
+    await backend.probe();
     source.start(sink);
     const stopped = new Promise<void>((resolve) => {
       stop.addEventListener('abort', () => resolve(), { once: true });
     });
     await Promise.race([stopped, sink.completed('Node').then(() => waitForNode(state, { config, log, stop }))]);
     if (stop.aborted) return;
-    const { families, podCidrs, nodePortCidrs } = nodeFacts(state.node, { config, log });
+    const { families, podCidrs, nodePortCidrs } = nodeFacts(state.node, { config, log, unusable: backend.unusable });
     setConntrack({ conntrack: config.conntrack, log });
-    await backend.probe();
     backend.prepare?.(
       nodeSettings({
         config,

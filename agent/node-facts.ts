@@ -17,10 +17,17 @@ export interface NodeFacts {
   readonly nodePortCidrs: readonly string[];
 }
 
+export interface NodeFactsOptions {
+  readonly config: Config;
+  readonly log: Log;
+  /** Families that the backend cannot serve, with the reason. */
+  readonly unusable?: ReadonlyMap<Family, string> | undefined;
+}
+
 /** `node`: null if it is not known. @throws Error when this node cannot be served as configured. */
-export function nodeFacts(node: Node | null, { config, log }: { config: Config; log: Log }): NodeFacts {
+export function nodeFacts(node: Node | null, { config, log, unusable }: NodeFactsOptions): NodeFacts {
   const addresses = nodeAddresses({ node, bindAddress: config.bindAddress });
-  const families = supportedFamilies(addresses.primaryFamily);
+  const families = supportedFamilies(addresses.primaryFamily, unusable);
   const nodePortCidrs = resolvePrimary(config.nodePortAddresses, addresses);
   const podCidrs = node?.podCidrs ?? [];
   const { primaryFamily } = addresses;

@@ -191,7 +191,11 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
     const ready = sink.allComplete.then(() => waitForNode(state, { config, log, stop }));
     if ((await Promise.race([ready, stopped, mustRestart.promise])) === 'stopped' || stop.aborted) return;
 
-    const { addresses, families, podCidrs, nodePortCidrs } = nodeFacts(state.node, { config, log });
+    const { addresses, families, podCidrs, nodePortCidrs } = nodeFacts(state.node, {
+      config,
+      log,
+      unusable: backend.unusable,
+    });
     nodeChanges = new NodeChanges(state.node, { config, log });
     setConntrack({ conntrack: config.conntrack, log });
     setOomScore(config.oomScoreAdj, { log });

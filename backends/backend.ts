@@ -60,6 +60,8 @@ export const NO_EVENTS: BackendEvents = { note() {}, drift() {}, condition() {},
 export interface Backend {
   /** Is the kernel able? @throws Error with the reason when it is not. */
   probe(): Promise<void>;
+  /** Families that this node cannot serve in this mode, with the reason; known after `probe`. Absent: there are none. */
+  readonly unusable?: ReadonlyMap<Family, string>;
   /**
    * Sets what `start` needs and what needs more rights than the rest: sysctls. `start` does it as well. Absent where
    * there is no such thing. @throws Error that names the setting.

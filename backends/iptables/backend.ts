@@ -83,7 +83,7 @@ export class IptablesBackend implements Backend {
   readonly #options: IptablesOptions;
   readonly #families = new Map<Family, FamilyRules>();
   /** Families whose rules this node cannot hold, with the reason (I-50). */
-  readonly #unusable = new Map<Family, string>();
+  readonly unusable = new Map<Family, string>();
   readonly #held: Readonly<Record<Family, Set<string>>> = { IPv4: new Set(), IPv6: new Set() };
   #machinery: IptablesMachinery | null = null;
   #settings: NodeSettings | null = null;
@@ -124,11 +124,11 @@ export class IptablesBackend implements Backend {
     const { writer } = await this.#open();
     for (const family of FAMILIES) {
       const reason = await writer.probe(family);
-      if (reason === null) this.#unusable.delete(family);
-      else this.#unusable.set(family, reason);
+      if (reason === null) this.unusable.delete(family);
+      else this.unusable.set(family, reason);
     }
-    const reasons = [...this.#unusable].map(([family, reason]) => `${family}: ${reason}`).join('; ');
-    if (this.#unusable.size === FAMILIES.length) throw new Error(`this node cannot hold iptables rules: ${reasons}`);
+    const reasons = [...this.unusable].map(([family, reason]) => `${family}: ${reason}`).join('; ');
+    if (this.unusable.size === FAMILIES.length) throw new Error(`this node cannot hold iptables rules: ${reasons}`);
     if (reasons !== '')
       this.#options.events.note(`this node cannot hold iptables rules of each family (I-50): ${reasons}`);
   }
@@ -169,7 +169,7 @@ export class IptablesBackend implements Backend {
     const { writer, nfacct } = await this.#open();
     this.#families.clear();
     for (const family of FAMILIES) {
-      if (this.#current.families[family] && !this.#unusable.has(family))
+      if (this.#current.families[family] && !this.unusable.has(family))
         this.#families.set(family, new FamilyRules({ family, nfacct, randomFully: true, held: this.#held[family] }));
     }
     const breather = new Breather();
