@@ -1,5 +1,6 @@
 // Puts the iptables backend together for this node: which variant of iptables it uses, and who writes the rules.
 import { FAMILIES } from '../../native/ip.ts';
+import { NetlinkError } from '../../native/netlink/error.ts';
 import type { BackendEvents } from '../backend.ts';
 import { IptablesBackend, type IptablesCallbacks, type IptablesMachinery } from './backend.ts';
 import { CanaryWatch } from './canary-watch.ts';
@@ -32,7 +33,9 @@ async function openMachinery(callbacks: IptablesCallbacks): Promise<IptablesMach
     return { writer, nfacct, watch: new CanaryWatch({ ...callbacks, writer }), removeLeftovers };
   } catch (error) {
     netlink.close();
-    throw error;
+    if (!(error instanceof NetlinkError) || error.code !== 'EPERM') throw error;
+    const needed = 'this needs CAP_NET_ADMIN in the network namespace of the node';
+    throw new Error(`not permitted to change iptables rules: ${needed}`, { cause: error });
   }
 }
 

@@ -82,9 +82,15 @@ export function toolRunner(limits: Limits = LIMITS): RunTool {
         await output;
         if (failure !== null) reject(failure);
         else if (status === null) reject(new Error(`${program}: ended by ${signal}`));
-        else resolve({ status, stderr: stderr.trim() });
+        else resolve({ status, stderr: withRemedy(stderr.trim()) });
       });
     });
+}
+
+/** What the tools call "be root" are two capabilities, which a container can lack one by one. */
+function withRemedy(stderr: string): string {
+  const refused = /permission denied|you must be root/i.test(stderr);
+  return refused ? `${stderr}; it needs CAP_NET_ADMIN, and iptables-legacy CAP_NET_RAW too` : stderr;
 }
 
 /** `failed` is told of an error of the input itself; that the program has ended is none. */
