@@ -10,10 +10,15 @@ import { podIp, startTestNode, type TestNode, until } from '../support/test-node
 const missing = await namespacesMissing();
 const IP = '10.96.0.80';
 
-/** Body of a path of the node's own servers. */
-function get(net: Network, port: number, path: string): string {
-  const script = `const r = await fetch('http://127.0.0.1:${port}${path}'); process.stdout.write(r.status + ' ' + await r.text());`;
-  return net.exec('node', [process.execPath, '--input-type=module', '--eval', script]);
+/** What the metrics server answers, as `STATUS BODY`, by path. */
+function get<P extends string>(net: Network, paths: readonly P[]): Record<P, string> {
+  const script = `const out = {};
+    for (const path of ${JSON.stringify(paths)}) {
+      const response = await fetch('http://127.0.0.1:10249' + path);
+      out[path] = response.status + ' ' + await response.text();
+    }
+    process.stdout.write(JSON.stringify(out));`;
+  return JSON.parse(net.exec('node', [process.execPath, '--input-type=module', '--eval', script]));
 }
 
 const reasonsOf = ({ server }: TestNode): unknown[] => server.events.map(({ object }) => object.reason);
@@ -45,7 +50,8 @@ t.test('an agent, scraped', { skip: missing ?? false }, async (t) => {
   await agent.acknowledged(version);
   await agent.health();
 
-  const scraped = get(node.net, 10249, '/metrics');
+  const pages = get(node.net, ['/metrics', '/proxyMode', '/healthz/ping', '/configz', '/flagz', '/statusz']);
+  const scraped = pages['/metrics'];
   t.equal(scraped.slice(0, 4), '200 ');
   const exported = parseExposition(scraped.slice(4));
   const all = metricsOf('nftables');
@@ -77,12 +83,12 @@ t.test('an agent, scraped', { skip: missing ?? false }, async (t) => {
   const synced = value(`${p}_last_timestamp_seconds{ip_family=IPv4}`)!;
   t.ok(queued <= synced && synced <= Date.now() / 1000 && queued > Date.now() / 1000 - 600, 'in seconds');
 
-  t.equal(get(node.net, 10249, '/proxyMode'), '200 nftables');
-  t.equal(get(node.net, 10249, '/healthz/ping'), '200 ok');
-  const configz = JSON.parse(get(node.net, 10249, '/configz').slice(4));
+  t.equal(pages['/proxyMode'], '200 nftables');
+  t.equal(pages['/healthz/ping'], '200 ok');
+  const configz = JSON.parse(pages['/configz'].slice(4));
   t.match(configz, { 'kubeproxy.config.k8s.io': { mode: 'nftables', nodePortAddresses: ['primary'] } });
-  t.match(get(node.net, 10249, '/flagz'), /\nproxy-mode:nftables\n/);
-  t.match(get(node.net, 10249, '/statusz'), /^Paths .*\/debug\/flags\/v/m, 'with --profiling');
+  t.match(pages['/flagz'], /\nproxy-mode:nftables\n/);
+  t.match(pages['/statusz'], /^Paths .*\/debug\/flags\/v/m, 'with --profiling');
 
   await until('an event tells of the start', () => reasonsOf(node).includes('Starting'));
   t.same(reasonsOf(node), ['Starting']);
@@ -105,5 +111,5 @@ t.test('taken ports: told as events, and the end where that is asked for', { ski
   await third.line('tries again', ({ msg }) => msg === 'metrics server cannot listen, will try again');
   await first.stop();
   await third.line('listens', ({ msg }) => msg === 'metrics server listens');
-  t.equal(get(node.net, 10249, '/healthz'), '200 ok');
+  t.equal(get(node.net, ['/healthz'])['/healthz'], '200 ok');
 });
