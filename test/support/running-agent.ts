@@ -43,7 +43,7 @@ export interface LoggedCounts {
 }
 
 export interface AgentOptions {
-  readonly net: Network;
+  readonly net: Pick<Network, 'spawn'>;
   /** URL of an API server as reached from the node. */
   readonly server?: string;
   /** File or folder of manifests, instead of an API server. */
@@ -72,7 +72,7 @@ export class RunningAgent {
   readonly socket: string;
   /** How it ended: exit code or signal. */
   readonly ended: Promise<number | string>;
-  readonly #net: Network;
+  readonly #net: Pick<Network, 'spawn'>;
   readonly #waiting = new Set<Waiting>();
 
   constructor(options: AgentOptions) {
