@@ -101,3 +101,21 @@ t.test('help of each, and names of our own as they are told', async (t) => {
   const slis = parseExposition((await metricsOf('nftables').slis()).text);
   t.same([...slis.keys()], ['process_start_time_seconds'], '/metrics/slis as kube-proxy has it');
 });
+
+t.test('docs/metrics.md has them all, and no others', async (t) => {
+  const text = readFileSync(new URL('../../docs/metrics.md', import.meta.url), 'utf8');
+  const tables = text.slice(text.indexOf("### kube-proxy's names"), text.indexOf('## Dashboard'));
+  const told = new Set([...tables.matchAll(/`((?:[a-z]+_){2,}[a-z]+)`/g)].map(([, name]) => name!));
+  const exported = new Set<string>();
+  for (const mode of PROXY_MODES) {
+    for (const [, name] of (await metricsOf(mode).exposition()).text.matchAll(/^# TYPE (\S+)/gm)) exported.add(name!);
+  }
+  for (const name of [...exported].filter((name) => name !== 'kubeplumb_info' && name !== 'kubeplumb_condition')) {
+    t.ok(told.has(name), name);
+  }
+  const labels = ['ip_family', 'traffic_policy', 'health_check_port', 'git_version', 'nftables_sync_failures_total'];
+  t.same(
+    [...told].filter((name) => !exported.has(name) && !labels.includes(name)),
+    [],
+  );
+});
