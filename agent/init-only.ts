@@ -13,7 +13,7 @@ import { State } from './state/state.ts';
 import { StateSink } from './sync/state-sink.ts';
 import { waitForNode } from './wait-for-node.ts';
 
-/** Returns when this node is prepared, or `stop` is aborted. @throws Error when something cannot be set. */
+/** Returns when this node is prepared. @throws Error when something cannot be set, or `stop` is aborted before. */
 export async function initOnly({ config, log, stop }: RunOptions): Promise<void> {
   const node = nodeName(config.hostnameOverride, hostname());
   const state = new State({ nodeName: node, startedMs: Date.now(), allowExternalIPs: true });
@@ -27,7 +27,8 @@ export async function initOnly({ config, log, stop }: RunOptions): Promise<void>
       stop.addEventListener('abort', () => resolve(), { once: true });
     });
     await Promise.race([stopped, sink.completed('Node').then(() => waitForNode(state, { config, log, stop }))]);
-    if (stop.aborted) return;
+    // An init container that was ended has not done its work.
+    if (stop.aborted) throw new Error('stopped before this node was prepared');
     const { families, podCidrs, nodePortCidrs } = nodeFacts(state.node, { config, log, unusable: backend.unusable });
     setConntrack({ conntrack: config.conntrack, log });
     backend.prepare?.(

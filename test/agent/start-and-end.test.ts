@@ -1,46 +1,39 @@
-// Starts that prepare, refuse or end: --init-only, kernel settings, the configuration file, listeners, pod CIDRs.
-import { appendFileSync } from 'node:fs';
+// Starts that refuse, and reasons to end: kernel settings, the configuration file, listeners, pod CIDRs.
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { rawNode } from '../support/kube-objects.ts';
 import { namespacesMissing } from '../support/namespaces.ts';
-import { NODE_NAME, type RunningAgent } from '../support/running-agent.ts';
+import { NODE_NAME, RunningAgent } from '../support/running-agent.ts';
 import { startTestNode, type TestNode } from '../support/test-node.ts';
 
 const skip = (await namespacesMissing()) ?? false;
 const MAX = 'net.netfilter.nf_conntrack_max';
-const ESTABLISHED = 'net.netfilter.nf_conntrack_tcp_timeout_established';
-const ROUTE_LOCALNET = 'net.ipv4.conf.all.route_localnet';
 
 const fileOf = (name: string): string => `/proc/sys/${name.replaceAll('.', '/')}`;
 const sysctl = (node: TestNode, name: string): string => node.net.exec('node', ['cat', fileOf(name)]).trim();
 const lastLine = (agent: RunningAgent): string => agent.lines.at(-1)?.msg ?? '';
 
-t.test('--init-only prepares the node, and writes no rules', { skip }, async (t) => {
+t.test('the ConfigMap of kubeadm, but for its paths and what a namespace cannot set', { skip }, async (t) => {
   const node = await startTestNode(t);
-  // In namespaces of ordinary users the kernel lets nobody write it.
-  const writable = /^-rw/.test(node.net.exec('node', ['ls', '-l', fileOf(ESTABLISHED)]));
-  const flags = writable ? ['--conntrack-tcp-timeout-established=1h'] : [];
-  t.equal(sysctl(node, ROUTE_LOCALNET), '0');
-  const init = node.agent({ mode: 'iptables', flags: [...flags, '--init-only'] });
-  t.equal(await init.ended, 0, lastLine(init));
-  t.equal(init.all('this node is prepared').length, 1);
-  t.equal(sysctl(node, ROUTE_LOCALNET), '1');
-  if (writable) t.equal(sysctl(node, ESTABLISHED), '3600');
-  t.notMatch(node.nft('list', 'ruleset'), /KUBE/);
-
-  const agent = node.agent({ mode: 'iptables', flags });
+  const read = (name: string): string =>
+    readFileSync(join(import.meta.dirname, '../fixtures/config/kubeadm', name), 'utf8');
+  const dir = t.testdir({ token: 'secret' });
+  const kubeconfig = read('kubeconfig.conf')
+    .replace('https://192.0.2.10:6443', node.url)
+    .replace(/ *certificate-authority: .*\n/, '')
+    .replace(/tokenFile: .*/, `tokenFile: ${dir}/token`);
+  const config = read('config.conf')
+    .replace('/var/lib/kube-proxy/', `${dir}/`)
+    .replace('maxPerCore: null', 'maxPerCore: 0')
+    .replace(/(tcp\w+Timeout): null/g, '$1: 0s');
+  writeFileSync(join(dir, 'kubeconfig.conf'), kubeconfig);
+  writeFileSync(join(dir, 'config.conf'), config);
+  const agent = new RunningAgent({ net: node.net, flags: [`--config=${join(dir, 'config.conf')}`] });
+  node.agents.push(agent);
   await agent.ready();
-  t.equal(agent.all('set a kernel setting').length, 0, 'the agent finds all as it should be');
-});
-
-t.test('--init-only waits for the API server', { skip }, async (t) => {
-  const node = await startTestNode(t);
-  await node.server.close();
-  const init = node.agent({ flags: ['--init-only'] });
-  await init.line('retry', ({ msg }) => msg === 'Watch failed, trying again');
-  await node.serve();
-  t.equal(await init.ended, 0, lastLine(init));
+  t.equal(node.server.requests[0]?.headers.authorization, 'Bearer secret');
+  t.match(node.net.exec('node', ['iptables-save', '-t', 'nat']), 'KUBE-SERVICES');
 });
 
 t.test('a kernel setting that cannot be made ends the agent, and says what to do', { skip }, async (t) => {
