@@ -1,0 +1,176 @@
+// The agents of a cluster as Kubernetes runs them: found by their label, asked by exec, and, where the suite deployed them,
+// restarted, upgraded and reconfigured.
+import { readFileSync } from 'node:fs';
+import { parseAllDocuments, parseDocument } from 'yaml';
+import type { ApiObject, ProxyMode } from './cluster.ts';
+import type { Kubectl } from './kubectl.ts';
+
+const NAMESPACE = 'kube-system';
+const NAME = 'kubeplumb';
+const SELECTOR = 'app.kubernetes.io/name=kubeplumb';
+const ROLLOUT_LIMIT = '600s';
+
+export interface Settings {
+  readonly mode: ProxyMode;
+  readonly image: string;
+  readonly clusterCidr: string;
+  /** URLs of API servers that need no Service; none: as the cluster says. */
+  readonly apiServers: readonly string[];
+}
+
+interface DaemonSet extends ApiObject {
+  spec: { template: { spec: { containers: { image: string }[]; initContainers?: { image: string }[] } } };
+}
+
+interface ConfigMap extends ApiObject {
+  data: Record<string, string>;
+}
+
+/** The objects of daemonset.yaml with these settings. Pure. */
+export function agentObjects(manifest: string, settings: Settings): ApiObject[] {
+  const objects = parseAllDocuments(manifest)
+    .map((document) => document.toJS() as ApiObject | null)
+    .filter((object) => object !== null);
+  for (const object of objects) {
+    if (object.kind === 'ConfigMap') {
+      const { data } = object as ConfigMap;
+      const config = parseDocument(data['config.conf'] ?? '');
+      config.set('mode', settings.mode);
+      config.set('clusterCIDR', settings.clusterCidr);
+      data['config.conf'] = config.toString();
+      if (settings.apiServers.length > 0) data.apiservers = settings.apiServers.join(',');
+    } else if (object.kind === 'DaemonSet') {
+      const { containers, initContainers = [] } = (object as DaemonSet).spec.template.spec;
+      for (const container of [...containers, ...initContainers]) container.image = settings.image;
+    }
+  }
+  return objects;
+}
+
+interface PodList {
+  readonly items: readonly {
+    readonly metadata: { readonly name: string; readonly deletionTimestamp?: string };
+    readonly spec: { readonly nodeName?: string };
+  }[];
+}
+
+export class Agents {
+  readonly #kubectl: Kubectl;
+  /** What was there before the suite deployed its own; null when it did not. */
+  #before: readonly ApiObject[] | null = null;
+  #settings: Settings | null = null;
+
+  constructor(kubectl: Kubectl) {
+    this.#kubectl = kubectl;
+  }
+
+  /** Whether the suite may do with them as it likes. */
+  get own(): boolean {
+    return this.#settings !== null;
+  }
+
+  async #list(): Promise<PodList['items']> {
+    const list = await this.#kubectl.get<PodList>('pods', '-n', NAMESPACE, '-l', SELECTOR);
+    return (list?.items ?? []).filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+  }
+
+  /** Why agents cannot be asked, or null. */
+  async missing(): Promise<string | null> {
+    try {
+      return (await this.#list()).length > 0 ? null : `no pods with label ${SELECTOR} in ${NAMESPACE}`;
+    } catch (error) {
+      return (error as Error).message;
+    }
+  }
+
+  /** The mode in the agents' ConfigMap, null when there is none. */
+  async mode(): Promise<ProxyMode | null> {
+    const object = await this.#kubectl.get<ConfigMap>('configmap', NAME, '-n', NAMESPACE).catch(() => null);
+    return object === null ? null : parseDocument(object.data['config.conf'] ?? '').toJS()?.mode || null;
+  }
+
+  async #podOn(node: string): Promise<string> {
+    const pod = (await this.#list()).find(({ spec }) => spec.nodeName === node);
+    if (pod === undefined) throw new Error(`no agent on node ${node}`);
+    return pod.metadata.name;
+  }
+
+  async dump(node: string, args: readonly string[]): Promise<string> {
+    const pod = await this.#podOn(node);
+    return this.#kubectl.run(['exec', '-n', NAMESPACE, pod, '-c', NAME, '--', 'agentctl', 'dump', ...args]);
+  }
+
+  async #objects(): Promise<ApiObject[]> {
+    const path = new URL('../../daemonset.yaml', import.meta.url);
+    return agentObjects(readFileSync(path, 'utf8'), this.#settings!);
+  }
+
+  /** Deploys daemonset.yaml, or changes what this object deployed, and waits for all pods. */
+  async deploy(settings: Settings): Promise<void> {
+    if (this.#before === null) {
+      const found = ['daemonset', 'configmap'].map((kind) => this.#kubectl.get(kind, NAME, '-n', NAMESPACE));
+      this.#before = (await Promise.all(found)).filter((object) => object !== null);
+    }
+    const again = this.own;
+    this.#settings = settings;
+    for (const object of await this.#objects()) await this.#kubectl.apply(object);
+    // A changed ConfigMap alone starts nothing.
+    if (again || this.#before.length > 0) await this.#daemonSet('restart');
+    await this.#daemonSet('status', `--timeout=${ROLLOUT_LIMIT}`);
+  }
+
+  #daemonSet(verb: string, ...flags: string[]): Promise<string> {
+    return this.#kubectl.run(['rollout', verb, `daemonset/${NAME}`, '-n', NAMESPACE, ...flags], { timeoutMs: 660_000 });
+  }
+
+  switchMode(mode: ProxyMode): Promise<void> {
+    return this.deploy({ ...this.#settings!, mode });
+  }
+
+  async upgrade(image: string): Promise<void> {
+    await this.deploy({ ...this.#settings!, image });
+  }
+
+  async restart(node: string): Promise<void> {
+    await this.#kubectl.run(['delete', 'pod', '-n', NAMESPACE, await this.#podOn(node), '--wait']);
+    await this.#daemonSet('status', `--timeout=${ROLLOUT_LIMIT}`);
+  }
+
+  /** Log and dump of each agent, by file name. */
+  async evidence(): Promise<Map<string, string>> {
+    const files = new Map<string, string>();
+    for (const { metadata, spec } of await this.#list()) {
+      const node = spec.nodeName ?? metadata.name;
+      const text = (args: string[]): Promise<string> =>
+        this.#kubectl.run(args).catch((error: Error) => `${error.message}\n`);
+      files.set(`${node}.log`, await text(['logs', '-n', NAMESPACE, metadata.name, '-c', NAME, '--tail=-1']));
+      files.set(`${node}.before.log`, await text(['logs', '-n', NAMESPACE, metadata.name, '-c', NAME, '--previous']));
+      files.set(`${node}.dump`, await this.dump(node, []).catch((error: Error) => `${error.message}\n`));
+    }
+    return files;
+  }
+
+  /** Puts back what was there before, or removes what was deployed. */
+  async close(): Promise<void> {
+    if (this.#before === null || this.#settings === null) return;
+    if (this.#before.length === 0) {
+      for (const { kind, metadata } of (await this.#objects()).reverse()) {
+        const where = metadata.namespace === undefined ? [] : ['-n', metadata.namespace];
+        await this.#kubectl.run(['delete', kind.toLowerCase(), metadata.name, ...where, '--ignore-not-found']);
+      }
+      return;
+    }
+    for (const { apiVersion, kind, metadata, spec, data } of this.#before) {
+      const { name, namespace, labels = {} } = metadata;
+      const rest = { ...(spec !== undefined && { spec }), ...(data !== undefined && { data }) };
+      await this.#kubectl.apply({
+        apiVersion,
+        kind,
+        metadata: { name, ...(namespace && { namespace }), labels },
+        ...rest,
+      });
+    }
+    await this.#daemonSet('restart');
+    await this.#daemonSet('status', `--timeout=${ROLLOUT_LIMIT}`);
+  }
+}
