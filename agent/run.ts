@@ -118,9 +118,10 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
   const onListenFailure =
     (reason: 'FailedToStartProxierHealthcheck' | 'FailedToStartMetricServer', server: string) =>
     (err: Error): void => {
+      if (!config.bindAddressHardFail) return;
       const why = `the ${server} cannot listen: ${err.message}`;
       events.node('Warning', reason, why);
-      if (config.bindAddressHardFail) void events.settled(LAST_EVENT_MS).then(() => restart(why));
+      void events.settled(LAST_EVENT_MS).then(() => restart(why));
     };
   const healthServer = startHealthServer(
     {
