@@ -102,6 +102,7 @@ export class KubeCluster implements Cluster {
   #channel: 'exec' | 'proxy' | 'any';
   #ownNamespace = false;
   #noAgents: string | null = null;
+  #noDns: string | null = null;
   #outside: { client: Client; dial(path: string, timeoutMs: number): Promise<string> } | null = null;
 
   constructor(options: KubeClusterOptions) {
@@ -119,6 +120,9 @@ export class KubeCluster implements Cluster {
     if (this.nodes.length === 0) throw new Error(`none of ${list.items.length} nodes is ready and takes pods`);
     this.#noAgents = await this.#options.agents.missing();
     this.mode = await this.#options.agents.mode();
+    const dns = ['services', '-n', 'kube-system', '-l', 'k8s-app=kube-dns'];
+    const services = await this.#kubectl.get<{ items: unknown[] }>(...dns);
+    this.#noDns = services?.items.length ? null : 'no Service with label k8s-app=kube-dns in kube-system';
     if ((await this.#kubectl.get('namespace', this.namespace)) !== null) return;
     // For the clients in a node's network; without that right they are left out.
     const labels = { ...OWNER_LABELS, 'pod-security.kubernetes.io/enforce': 'privileged' };
@@ -133,8 +137,9 @@ export class KubeCluster implements Cluster {
       case 'two-nodes':
         return this.nodes.length > 1 ? null : 'the cluster has one node that takes pods';
       case 'node-clients':
-      case 'dns':
         return null;
+      case 'dns':
+        return this.#noDns;
       case 'outside':
         return extras?.outside ? null : 'no machine outside is at hand';
       case 'forwarder':

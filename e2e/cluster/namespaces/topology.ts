@@ -73,7 +73,12 @@ export class Topology {
         }),
       );
       const bridge = ['link set lo up', 'link add eth0 type bridge', 'link set eth0 up', ...LAN_IPS.map(onLan)];
-      ipBatch([...bridge, ...machines.map((role) => `link set lan-${role} master eth0 up`)], 'lan');
+      const ports = machines.map((role) => `link set lan-${role} master eth0 up`);
+      // The API server's proxy to pods.
+      const toPods = NODES.flatMap(({ ips }, i) =>
+        ips.map((via, family) => `route add ${podCidr(i, family)} via ${via}`),
+      );
+      ipBatch([...bridge, ...ports, ...toPods], 'lan');
       const up = ['link set lo up', 'link set eth0 up'];
       for (const [i, { name, ips }] of NODES.entries()) {
         const other = NODES[1 - i]!;
