@@ -115,3 +115,24 @@ for (const { name, mode, variant, needs, missing } of rows) {
     });
   }
 }
+
+// A proxy that wrote to legacy tables is followed by mode nftables.
+for (const capabilities of [['net_admin'], ['net_admin', 'net_raw']]) {
+  const removes = capabilities.includes('net_raw');
+  const legacy = new TestTool('legacy', 'IPv4');
+  const name = `nftables with ${capabilities.join(' and ')} ${removes ? 'removes' : 'reports'} what is left in legacy tables`;
+  t.test(name, { skip: skip || legacy.missing }, async (t) => {
+    const node = await nodeOf(t);
+    const chains = (): string => node.net.exec('node', ['iptables-legacy-save', '-t', 'nat']);
+    node.net.exec('node', ['iptables-legacy', '-t', 'nat', '-N', 'KUBE-SERVICES']);
+    const comment = ['-m', 'comment', '--comment', 'kubernetes service portals'];
+    node.net.exec('node', ['iptables-legacy', '-t', 'nat', '-A', 'PREROUTING', ...comment, '-j', 'KUBE-SERVICES']);
+    const command = [...asContainer({ capabilities }), process.execPath, MAIN];
+    const agent = node.agent({ flags: ['--oom-score-adj=0'], command });
+    await agent.ready();
+    const said = removes ? 'removed the rules of another mode' : 'cannot remove the rules of another mode';
+    const line = await agent.line(said, ({ msg, mode }) => msg === said && mode === 'iptables');
+    if (removes) t.notMatch(chains(), /KUBE-/);
+    else t.match(JSON.stringify(line), /CAP_NET_RAW/);
+  });
+}
