@@ -74,6 +74,8 @@ t.test('status tells objects, age and server of each watch', async (t) => {
     complete: true,
     optional: false,
     lastHeardMs: timers.wallMs(),
+    silentMs: 0,
+    outage: false,
     objects: 1,
     lastError: null,
     watches: 1,
