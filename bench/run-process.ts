@@ -184,7 +184,7 @@ class ProcessBench {
         clientConnection: { kubeconfig, contentType: 'application/json', qps: 100, burst: 200 },
         clusterCIDR: '10.128.0.0/9',
         nodePortAddresses: ['172.18.0.2/32'],
-        conntrack: { maxPerCore: 0 },
+        conntrack: { maxPerCore: 0, tcpEstablishedTimeout: '0s', tcpCloseWaitTimeout: '0s' },
         [mode]: { syncPeriod: '30s', minSyncPeriod: '10ms' },
       }),
     );
