@@ -1,6 +1,7 @@
 // Can this kernel do IPVS, with the scheduler asked for, and hold the companion tables (V-1, V-2)?
 import { IpvsConnection } from '../../native/ipvs/connection.ts';
 import type { VirtualServer } from '../../native/ipvs/objects.ts';
+import { NetlinkError } from '../../native/netlink/error.ts';
 import { probeCompanion } from './companion.ts';
 
 /** An address for documentation (RFC 5737): nobody serves it. */
@@ -18,6 +19,10 @@ export async function probeKernel(scheduler: string): Promise<void> {
   const ipvs = openConnection();
   try {
     await probeScheduler(ipvs, scheduler);
+  } catch (error) {
+    if (!(error instanceof NetlinkError) || error.code !== 'EPERM') throw error;
+    const needed = 'this needs CAP_NET_ADMIN in the initial user namespace';
+    throw new Error(`not permitted to change IPVS: ${needed}`, { cause: error });
   } finally {
     ipvs.close();
   }
@@ -28,8 +33,6 @@ async function probeScheduler(ipvs: IpvsConnection, scheduler: string): Promise<
   if ((await ipvs.servers()).some((server) => server.scheduler === scheduler)) return;
   const trial: VirtualServer = { ...TRIAL, scheduler, flags: 0, timeoutSeconds: 0 };
   const [failure] = await ipvs.apply([{ command: 'newServer', server: trial }]);
-  if (failure?.error.code === 'EPERM')
-    throw new Error('not permitted to change IPVS: this needs CAP_NET_ADMIN in the initial user namespace');
   if (failure?.error.code === 'ENOENT')
     throw new Error(`this kernel has no IPVS scheduler ${scheduler} (module ip_vs_${scheduler})`);
   if (failure && failure.error.code !== 'EEXIST') throw failure.error;
