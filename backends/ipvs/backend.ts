@@ -6,6 +6,7 @@ import {
   type Backend,
   type BackendEvents,
   type Drift,
+  type Mode,
   noCounts,
   type RefusedService,
   type SyncCounts,
@@ -51,7 +52,7 @@ export interface IpvsBackendOptions {
   /** What the kernel holds, as text. */
   readonly dumpKernel: (settings: NodeSettings | null, service?: string) => Promise<string>;
   /** V-57. */
-  readonly cleanup: () => Promise<string[]>;
+  readonly cleanup: (staying: Mode | null) => Promise<string[]>;
   /** How often the kernel is compared with what was applied, in milliseconds; null: never. */
   readonly checkMs: number | null;
 }
@@ -121,6 +122,7 @@ export class IpvsBackend implements Backend {
 
   start(settings: NodeSettings, plans: readonly ServicePlan[]): Promise<SyncResult> {
     return this.#exclusively(async () => {
+      const { companion, watch } = this.#kernel; // the settings of IPVS exist once it is loaded
       this.#options.prepare();
       this.#settings = settings;
       this.#ledgers.clear();
@@ -130,9 +132,9 @@ export class IpvsBackend implements Backend {
       const entered = await this.#enter(changes);
       await this.#readKernel();
       const counts = noCounts();
-      await this.#kernel.companion.applyStructure(settings, this.#ledgers, counts);
+      await companion.applyStructure(settings, this.#ledgers, counts);
       const refused = await this.#converge([...entered, ...this.#inKernel()], counts, true);
-      this.#kernel.watch.start();
+      watch.start();
       this.#startTimers();
       return { counts, refused };
     });
@@ -373,8 +375,8 @@ export class IpvsBackend implements Backend {
     return this.#exclusively(() => this.#options.dumpKernel(this.#settings, service));
   }
 
-  cleanup(): Promise<string[]> {
-    return this.#exclusively(() => this.#options.cleanup());
+  cleanup(staying: Mode | null = null): Promise<string[]> {
+    return this.#exclusively(() => this.#options.cleanup(staying));
   }
 
   async close(): Promise<void> {

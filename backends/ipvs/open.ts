@@ -36,7 +36,7 @@ export function openIpvs({ events, settings, checkMs }: IpvsOptions): IpvsBacken
     probe: () => probeKernel(settings.scheduler),
     prepare: () => prepare(settings, events),
     dumpKernel,
-    cleanup: () => cleanup(settings.excludeCidrs),
+    cleanup: (staying) => cleanup(settings.excludeCidrs, staying),
   });
 }
 
