@@ -15,10 +15,11 @@ import {
 import { OutcomeUnknown, TransactionRefused } from '../nft-table/committer.ts';
 import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
 import type { AddressFailures, BoundAddresses } from './bound-addresses.ts';
+import { type Change, elementsOf, union } from './changes.ts';
 import type { CompanionTables } from './companion-tables.ts';
 import { IPVS_DEVICE } from './device.ts';
 import { dumpParts, type IpvsView, viewOf } from './dump-text.ts';
-import { Ledger, type Touched, touch } from './ledger.ts';
+import { Ledger } from './ledger.ts';
 import { type ServiceObjects, serviceObjects } from './service-objects.ts';
 import type { IpvsSettings } from './settings.ts';
 import type { ServerOutcome, VirtualServers, WantedServers } from './virtual-servers.ts';
@@ -28,6 +29,8 @@ export interface IpvsMachinery {
   readonly servers: VirtualServers;
   readonly addresses: BoundAddresses;
   readonly companion: CompanionTables;
+  /** Keeps FORWARD open for answers of endpoints (V-36). @returns what was changed, in words, or null. */
+  readonly openForward: (settings: NodeSettings) => Promise<string | null>;
   /** Watches for foreign changes of the companion tables; begins after the first sync. */
   readonly watch: { start(): void; stop(): void };
   close(): void;
@@ -59,13 +62,6 @@ export interface IpvsBackendOptions {
 
 /** How often drained real servers are removed (V-20). */
 const TICK_MS = 60_000;
-
-/** A Service, and what its change concerns; '' for what is nobody's. */
-interface Change {
-  readonly service: string;
-  readonly family: Family;
-  readonly touched: Touched;
-}
 
 export class IpvsBackend implements Backend {
   readonly #options: IpvsBackendOptions;
@@ -132,6 +128,7 @@ export class IpvsBackend implements Backend {
       const entered = await this.#enter(changes);
       await this.#readKernel();
       const counts = noCounts();
+      await this.#kernel.openForward(settings);
       await companion.applyStructure(settings, this.#ledgers, counts);
       const refused = await this.#converge([...entered, ...this.#inKernel()], counts, true);
       watch.start();
@@ -204,10 +201,11 @@ export class IpvsBackend implements Backend {
     const addresses = union(everything, (touched) => touched.addresses);
     const wrong = addresses.filter((ip) => this.#kernel.addresses.has(ip) !== this.#wantsAddress(ip));
     const tables = companion.difference(this.#current, this.#ledgers);
+    const forward = await this.#kernel.openForward(this.#current);
     const differences = [
       ...(changed.length > 0 ? [`${changed.length} virtual servers changed, such as ${changed[0]}`] : []),
       ...(wrong.length > 0 ? [`${wrong.length} addresses of ${IPVS_DEVICE} changed, such as ${wrong[0]}`] : []),
-      ...(tables === null ? [] : [tables]),
+      ...[tables, forward].filter((text) => text !== null),
     ];
     if (differences.length === 0) return null;
     const counts = noCounts();
@@ -387,21 +385,4 @@ export class IpvsBackend implements Backend {
     await this.#queue;
     this.#machinery?.close();
   }
-}
-
-/** What changes concern, each once, in order. */
-function union(changes: readonly Change[], of: (touched: Touched) => Iterable<string>): string[] {
-  const out = new Set<string>();
-  for (const { touched } of changes) for (const value of of(touched)) out.add(value);
-  return [...out];
-}
-
-function elementsOf(changes: readonly Change[]): Map<Family, Touched['elements']> {
-  const out = new Map<Family, Touched['elements']>();
-  for (const { family, touched } of changes) {
-    let all = out.get(family);
-    if (!all) out.set(family, (all = new Map()));
-    for (const [set, keys] of touched.elements) for (const key of keys) touch(all, set, key);
-  }
-  return out;
 }

@@ -12,6 +12,7 @@ import { BoundAddresses } from './bound-addresses.ts';
 import { cleanup } from './cleanup.ts';
 import { COMPANION } from './companion-schema.ts';
 import { CompanionTables } from './companion-tables.ts';
+import { Forwarding } from './forwarding.ts';
 import { dumpKernel } from './kernel-dump.ts';
 import { openConnection, probeKernel } from './probe.ts';
 import type { IpvsSettings } from './settings.ts';
@@ -61,6 +62,7 @@ function openMachinery(settings: IpvsSettings, callbacks: IpvsCallbacks): IpvsMa
   const route = new RouteWriter();
   const nft = new NftConnection();
   const committer = new Committer(nft, COMPANION.name);
+  const forwarding = new Forwarding({ events: callbacks.events });
   const watch = new DriftWatch({
     portId: nft.socket.portId,
     pollMs: POLL_MS,
@@ -77,6 +79,7 @@ function openMachinery(settings: IpvsSettings, callbacks: IpvsCallbacks): IpvsMa
     servers: new VirtualServers({ ipvs, readRealServers, settings, nowMs: () => performance.now() }),
     addresses: new BoundAddresses(route),
     companion: new CompanionTables(nft, committer),
+    openForward: (settings) => forwarding.converge(settings),
     watch: {
       start: () => {
         committer.expectedGeneration = nft.generation();
@@ -85,7 +88,7 @@ function openMachinery(settings: IpvsSettings, callbacks: IpvsCallbacks): IpvsMa
       stop: () => watch.stop(),
     },
     close: () => {
-      for (const connection of [ipvs, route, nft]) connection.close();
+      for (const connection of [ipvs, route, nft, forwarding]) connection.close();
     },
   };
 }
