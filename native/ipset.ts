@@ -1,7 +1,7 @@
 // Removes sets of the kernel's ipset subsystem by name (include/uapi/linux/netfilter/ipset/ip_set.h).
 import { existsSync } from 'node:fs';
 import { type Acknowledgement, errnoName } from './netlink/error.ts';
-import { MessageWriter, NLM_F_ACK, NLM_F_REQUEST } from './netlink/message.ts';
+import { MessageWriter, NLM_F_ACK, NLM_F_EXCL, NLM_F_REQUEST } from './netlink/message.ts';
 import { readRefusals } from './netlink/refusals.ts';
 import { NETLINK_NETFILTER, NetlinkSocket } from './netlink/socket.ts';
 
@@ -42,7 +42,8 @@ export function destroySets(names: readonly string[], socket: SetSocket = open()
     const writer = new MessageWriter(64 * names.length);
     const seqs = names.map((name, i) => {
       const seq = socket.nextSeq();
-      const flags = NLM_F_REQUEST | (i === names.length - 1 ? NLM_F_ACK : 0);
+      // Without EXCL the removal of a set that does not exist succeeds.
+      const flags = NLM_F_REQUEST | NLM_F_EXCL | (i === names.length - 1 ? NLM_F_ACK : 0);
       writer.startMessage((NFNL_SUBSYS_IPSET << 8) | IPSET_CMD_DESTROY, flags, seq);
       writer.raw(ANY_FAMILY);
       writer.attr(IPSET_ATTR_PROTOCOL, PROTOCOL);
