@@ -8,7 +8,7 @@ import { NO_REASON, suiteFiles } from '../test/vm/suite.mjs';
 import { fileReport, skippedCount } from './file-report.mjs';
 import { ensurePackages, ensurePrograms, ROOT } from './setup.mjs';
 import { TapReader } from './tap-results.mjs';
-import { fetchKernel, obstacle, runInVm, VM_PROGRAMS } from './vm.mjs';
+import { bundlePrograms, fetchKernel, obstacle, runInVm, VM_PROGRAMS } from './vm.mjs';
 
 /** Oldest supported, the one after it, and the newest that the archive has. */
 export const KERNELS = ['6.1', '6.12', '7'];
@@ -68,6 +68,7 @@ async function runOn(kernel, { files, cpus }) {
   const folder = mkdtempSync(join(tmpdir(), 'kubeplumb-vm-'));
   try {
     writeFileSync(join(folder, 'files'), files.map((file) => `${file}\n`).join(''));
+    bundlePrograms(join(folder, 'dist'));
     const began = performance.now();
     const { code, output } = await runInVm(['test/vm/run-files', folder, String(cpus), String(FILE_LIMIT)], {
       kernel,

@@ -36,7 +36,10 @@ t.test('command line of the kit', async (t) => {
   t.throws(() => kit.parseArguments([]), /--mode is missing/);
   t.throws(() => kit.parseArguments(['--mode']), /--mode needs a value/);
   const command = kit.kitCommand({ mode: 'ipvs', kit: ['--family', '4'] });
-  t.match(command.join(' '), /--mode ipvs --proxy agent --settle 20000 --command .*main\.ts .*\{config\} --family 4$/);
+  t.match(
+    command.join(' '),
+    /--mode ipvs --proxy agent --settle 20000 --command .*kubeplumb\.js .*\{config\} --family 4$/,
+  );
 });
 
 t.test('files', async (t) => {
