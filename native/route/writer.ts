@@ -17,11 +17,13 @@ import {
   ADDRESS_FLAG,
   addressHeader,
   IFA_ADDRESS,
+  IFA_CACHEINFO,
   IFA_LOCAL,
   IFINFOMSG_LENGTH,
   IFLA_IFNAME,
   IFLA_INFO_KIND,
   IFLA_LINKINFO,
+  NEVER_PREFERRED,
   readAddress,
   readLink,
 } from './message.ts';
@@ -32,7 +34,7 @@ const EINTR = 4;
 const ENODEV = 19;
 const EINVAL = 22;
 const ATTEMPTS = 5;
-/** Addresses of a datagram; about 9 kB. */
+/** Addresses of a datagram; about 16 kB. */
 const DATAGRAM = 200;
 
 /** An address that could not be added or deleted. */
@@ -110,8 +112,9 @@ export class RouteWriter {
   }
 
   /**
-   * Binds addresses with the longest prefix, IPv6 without duplicate address detection; those that are bound already
-   * count as done. Nothing else may be asked before the promise settles.
+   * Binds addresses with the longest prefix, IPv6 without duplicate address detection and deprecated, so that the kernel
+   * does not pick one as source of what goes elsewhere; those that are bound already count as done. Nothing else may be
+   * asked before the promise settles.
    * @returns those that failed. @throws NetlinkError when the outcome is unknown.
    */
   addAddresses(index: number, ips: readonly string[]): Promise<AddressFailure[]> {
@@ -152,7 +155,9 @@ export class RouteWriter {
       const seq = this.#socket.nextSeq();
       const last = place === ips.length - 1 ? NLM_F_ACK : 0;
       this.#writer.startMessage(type, NLM_F_REQUEST | last | (verb === 'add' ? CREATE : 0), seq);
-      this.#address(index, ipBytes(ip)!);
+      const bytes = ipBytes(ip)!;
+      this.#address(index, bytes);
+      if (verb === 'add' && bytes.length > 4) this.#writer.attr(IFA_CACHEINFO, NEVER_PREFERRED);
       this.#writer.endMessage();
       return seq;
     });

@@ -54,9 +54,10 @@ t.test('addresses come and go', { skip }, async (t) => {
   t.strictSame(shown('k1').sort(), [
     'inet 10.96.0.1/32 scope global k1',
     'inet 10.96.0.10/32 scope global k1',
-    'inet6 fd00:96::1/128 scope global nodad',
-    'inet6 fd00:96::a/128 scope global nodad',
+    'inet6 fd00:96::1/128 scope global nodad deprecated',
+    'inet6 fd00:96::a/128 scope global nodad deprecated',
   ]);
+  t.match(ip('-o', 'addr', 'show', 'dev', 'k1'), /fd00:96::a\/128 .* valid_lft forever preferred_lft 0sec/);
   t.match(ip('-o', 'link', 'show', 'k1'), 'state DOWN');
   t.match(ip('route', 'show', 'table', 'local'), 'local 10.96.0.10 dev k1', 'local although the link is down');
   t.strictSame(writer.addresses(1).sort(), ['127.0.0.1', '::1'], 'of one link only');
