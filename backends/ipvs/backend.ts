@@ -58,9 +58,10 @@ export interface IpvsBackendOptions {
   readonly cleanup: (staying: Mode | null) => Promise<string[]>;
   /** How often the kernel is compared with what was applied, in milliseconds; null: never. */
   readonly checkMs: number | null;
+  /** How often drained real servers are removed, in milliseconds; once a minute unless given (V-20). */
+  readonly tickMs?: number;
 }
 
-/** How often drained real servers are removed (V-20). */
 const TICK_MS = 60_000;
 
 export class IpvsBackend implements Backend {
@@ -167,13 +168,13 @@ export class IpvsBackend implements Backend {
 
   #startTimers(): void {
     if (this.#timers.length > 0) return;
-    const { events, checkMs } = this.#options;
+    const { events, checkMs, tickMs = TICK_MS } = this.#options;
     const every = (ms: number, failure: string, work: () => Promise<void>): void => {
       const run = (): Promise<void> => this.#exclusively(async () => (this.#closed ? undefined : work()));
       const timer = setInterval(() => void run().catch((error: unknown) => events.error(failure, error)), ms);
       this.#timers.push(timer.unref());
     };
-    every(TICK_MS, 'cannot remove drained real servers', async () => {
+    every(tickMs, 'cannot remove drained real servers', async () => {
       const { failures } = await this.#kernel.servers.tick(this.#wanted);
       for (const message of failures.values()) events.error('cannot remove a drained real server', new Error(message));
     });
@@ -277,13 +278,14 @@ export class IpvsBackend implements Backend {
     const keys = union(filtered, (t) => t.servers);
     const updated = await servers.update(keys, this.#wanted, firstSync);
     this.#blameServers(updated, refused);
-    const fresh = union(filtered, (t) => t.addresses).filter((ip) => !addresses.has(ip) && this.#wantsAddress(ip));
     const served = this.#servedAddresses(updated);
-    const bound = await addresses.bind(fresh.filter(served));
-    this.#blameAddresses(bound, refused);
+    const wanted = union(filtered, (t) => t.addresses).filter((ip) => !addresses.has(ip) && this.#wantsAddress(ip));
+    const fresh = wanted.filter(served);
+    const unbound = await addresses.bind(fresh);
+    this.#blameAddresses(unbound, refused);
     const removed = await servers.remove(keys, this.#wanted);
     this.#blameServers(removed, refused);
-    counts.added += updated.added + fresh.length - bound.size;
+    counts.added += updated.added + fresh.length - unbound.size;
     counts.deleted += updated.deleted + removed.deleted + gone.length;
     if (updated.added + updated.deleted + removed.deleted + fresh.length + gone.length > 0) counts.transactions++;
     return [...refused.values()];

@@ -26,13 +26,16 @@ export interface IpvsOptions {
   readonly settings: IpvsSettings;
   /** How often the kernel is compared with what was applied, in milliseconds; null: never. */
   readonly checkMs: number | null;
+  /** How often drained real servers are removed, in milliseconds; once a minute unless given. */
+  readonly tickMs?: number;
 }
 
-export function openIpvs({ events, settings, checkMs }: IpvsOptions): IpvsBackend {
+export function openIpvs({ events, settings, checkMs, tickMs }: IpvsOptions): IpvsBackend {
   return new IpvsBackend({
     events,
     settings,
     checkMs,
+    ...(tickMs !== undefined && { tickMs }),
     open: (callbacks) => openMachinery(settings, callbacks),
     probe: () => probeKernel(settings.scheduler),
     prepare: () => prepare(settings, events),

@@ -16,10 +16,10 @@ export async function ipvsMissing(): Promise<string | false> {
   return spawnSync('ipvsadm', ['--version']).error !== undefined && 'no program "ipvsadm"';
 }
 
-/** Options of an agent in ipvs mode that does not wait a second between syncs; more flags after that. */
+/** Options of an agent in ipvs mode. */
 export const inIpvs = (...flags: readonly string[]): Required<Pick<AgentOptions, 'mode' | 'flags'>> => ({
   mode: 'ipvs',
-  flags: ['--ipvs-min-sync-period=10ms', ...flags],
+  flags,
 });
 
 /** A real server as `ipvsadm -Ln` shows it. */
