@@ -15,11 +15,12 @@ function judged(tap: string, end: string | null): object {
 }
 
 t.test('command line', async (t) => {
-  t.strictSame(parseArguments([]), { kernels: KERNELS, files: [], cpus: 2, times: false });
-  t.strictSame(parseArguments(['6.1', '--cpus', '1', FILE, '6.12.107+deb13', '--times']), {
+  t.strictSame(parseArguments([]), { kernels: KERNELS, files: [], cpus: 2, limit: 600, times: false });
+  t.strictSame(parseArguments(['6.1', '--cpus', '1', FILE, '6.12.107+deb13', '--times', '--limit', '90']), {
     kernels: ['6.1', '6.12.107+deb13'],
     files: [FILE],
     cpus: 1,
+    limit: 90,
     times: true,
   });
   for (const args of [['--cpus'], ['--cpus', 'x'], ['--cpus', '0']]) t.throws(() => parseArguments(args), /--cpus/);
