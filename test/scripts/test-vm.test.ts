@@ -62,7 +62,7 @@ t.test('results', async (t) => {
   const good = 'TAP version 14\nok 1 - a\n# Subtest: s\n    ok 1 - b\n    1..1\nok 2 - s # time=1ms\n\n1..2\n';
   t.strictSame(judged(good, '0 1234'), { passed: 2, failed: 0, skipped: {}, problem: null });
   t.match(judged(good, '7 1234'), { passed: 2, failed: 1, problem: 'exitCode: 7' }, 'a bad end');
-  t.match(judged(good, '124 1234'), { failed: 1, problem: /no end after/ });
+  t.match(judged(good, '124 1234'), { failed: 1, problem: /no end within/ });
   t.match(judged(good, null), { failed: 1, problem: /the machine ended before/ });
   t.match(judged('', '0 1234'), { passed: 0, failed: 1, problem: 'ran no assertion' });
   t.match(judged('not ok 1 - a\n1..1\n', '1 1234'), { passed: 0, failed: 1, problem: null });
