@@ -107,6 +107,11 @@ export class IpvsBackend implements Backend {
     return null;
   };
 
+  #isAsWanted(ip: string): boolean {
+    const { addresses } = this.#kernel;
+    return this.#wantsAddress(ip) ? addresses.isRight(ip) : !addresses.has(ip);
+  }
+
   #wantsAddress(ip: string): boolean {
     return this.#ledgers.get(familyOf(ip))?.wantsAddress(ip) ?? false;
   }
@@ -200,7 +205,7 @@ export class IpvsBackend implements Backend {
       return servers.differs(key, this.#wanted(key));
     });
     const addresses = union(everything, (touched) => touched.addresses);
-    const wrong = addresses.filter((ip) => this.#kernel.addresses.has(ip) !== this.#wantsAddress(ip));
+    const wrong = addresses.filter((ip) => !this.#isAsWanted(ip));
     const tables = companion.difference(this.#current, this.#ledgers);
     const forward = await this.#kernel.openForward(this.#current);
     const differences = [
@@ -279,7 +284,7 @@ export class IpvsBackend implements Backend {
     const updated = await servers.update(keys, this.#wanted, firstSync);
     this.#blameServers(updated, refused);
     const served = this.#servedAddresses(updated);
-    const wanted = union(filtered, (t) => t.addresses).filter((ip) => !addresses.has(ip) && this.#wantsAddress(ip));
+    const wanted = union(filtered, (t) => t.addresses).filter((ip) => this.#wantsAddress(ip) && !addresses.isRight(ip));
     const fresh = wanted.filter(served);
     const unbound = await addresses.bind(fresh);
     this.#blameAddresses(unbound, refused);
