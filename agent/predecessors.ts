@@ -21,7 +21,7 @@ export async function removePredecessors(mode: ProxyMode, log: Log): Promise<voi
   for (const other of OTHERS[mode]) {
     const backend = createBackend(other, NO_EVENTS, null);
     try {
-      const removed = await backend.cleanup();
+      const removed = await backend.cleanup(mode);
       if (removed.length > 0) log.info('removed the rules of another mode', { mode: other, removed });
     } catch (err) {
       log.warn('cannot remove the rules of another mode', { mode: other, err });

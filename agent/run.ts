@@ -5,6 +5,7 @@ import type { Family } from '../native/ip.ts';
 import { createBackend } from './backend.ts';
 import { parseBindAddress } from './config/bind-address.ts';
 import { nodeName } from './config/node-name.ts';
+import { schedulerOf } from './config/scheduler.ts';
 import type { Config } from './config/types.ts';
 import { ConfigFileWatch } from './config/watch-file.ts';
 import { tcpBeLiberal } from './host.ts';
@@ -166,7 +167,13 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
         }),
       explained: () =>
         programmed?.loop.report.started
-          ? { ...programmed, state, settings: programmed.settings(), refused: programmed.loop.report.refused }
+          ? {
+              ...programmed,
+              state,
+              settings: programmed.settings(),
+              scheduler: schedulerOf(config),
+              refused: programmed.loop.report.refused,
+            }
           : null,
     }),
   });

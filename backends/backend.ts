@@ -2,6 +2,8 @@
 import type { Family } from '../native/ip.ts';
 import type { NodeSettings, PlanChange, ServicePlan } from './service-plan.ts';
 
+export type Mode = 'nftables' | 'iptables' | 'ipvs';
+
 /** Work done in the kernel. */
 export interface SyncCounts {
   added: number;
@@ -88,8 +90,11 @@ export interface Backend {
   dumpParts(service?: string): Iterable<string>;
   /** What the kernel holds now, as text in the same form. */
   dumpKernel(service?: string): Promise<string>;
-  /** Removes everything of ours, and what kube-proxy left in this mode. @returns what was removed. */
-  cleanup(): Promise<string[]>;
+  /**
+   * Removes everything of ours, and what kube-proxy left in this mode. With `staying`, nothing that this other mode,
+   * which works on the node, shares with this one. @returns what was removed.
+   */
+  cleanup(staying?: Mode | null): Promise<string[]>;
   /** Stops watching and closes; the rules stay. */
   close(): Promise<void>;
 }

@@ -1,14 +1,16 @@
-// Bundles the two programs into dist/: ESM, with source maps. Native add-ons stay outside and come from node_modules.
+// Bundles the two programs into dist/, or the folder that is given: ESM, with source maps. Native add-ons stay outside and come from node_modules.
 import { rmSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-rmSync(`${root}/dist`, { recursive: true, force: true });
+const outdir = resolve(root, process.argv[2] ?? 'dist');
+rmSync(outdir, { recursive: true, force: true });
 const result = await build({
   absWorkingDir: root,
   entryPoints: { kubeplumb: 'agent/main.ts', agentctl: 'agent/agentctl.ts' },
-  outdir: 'dist',
+  outdir,
   bundle: true,
   platform: 'node',
   target: 'node24',

@@ -1,13 +1,17 @@
 // The black-box conformance kit beside this project, run inside a virtual machine:
 //   node scripts/kit-in-vm.mjs --mode ipvs [--kernel 6.1] [--cpus 2] [--limit SECONDS] [options of the kit, such as --case GLOB]
 // The kit's own last line, `N passed, N failed, N skipped`, is the last here too; the exit code is the kit's.
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensurePackages, ensurePrograms, NODE, ROOT } from './setup.mjs';
-import { fetchKernel, obstacle, runInVm, VM_PROGRAMS } from './vm.mjs';
+import { bundlePrograms, fetchKernel, obstacle, runInVm, VM_PROGRAMS } from './vm.mjs';
 
 const KIT = process.env.KUBEPLUMB_KIT ?? resolve(ROOT, '../shared/conformance/run.mjs');
+
+/** What is written in the machine stays there; dependencies of the agent are found from the project's folder. */
+const PUT_AGENT = 'mkdir -p dist && cp -r "$0"/. dist && exec "$@"';
 
 /** How long the kit waits for a result to become right: an emulated machine is slow. */
 const SETTLE_MS = 20_000;
@@ -26,9 +30,9 @@ export function parseArguments(args) {
   return options;
 }
 
-/** The command in the machine. */
+/** The command in the machine, where the bundled agent is in dist/. */
 export function kitCommand({ mode, kit }) {
-  const agent = [NODE, join(ROOT, 'agent/main.ts'), '--kubeconfig {kubeconfig}', '--hostname-override {node}'];
+  const agent = [NODE, join(ROOT, 'dist/kubeplumb.js'), '--kubeconfig {kubeconfig}', '--hostname-override {node}'];
   return [
     NODE,
     KIT,
@@ -49,17 +53,23 @@ async function main() {
   if (reason !== null) throw new Error(reason);
   const { kernel } = options;
   process.stderr.write(`kit: mode ${options.mode} on Linux ${fetchKernel(kernel)}\n`);
-  const variables = {};
+  const variables = { NODE_COMPILE_CACHE: '/tmp/kubeplumb-compile-cache' };
   for (const name of ['KUBEPLUMB_IPTABLES_VARIANT'])
     if (process.env[name] !== undefined) variables[name] = process.env[name];
-  const { code } = await runInVm(kitCommand(options), {
-    kernel,
-    cpus: Number(options.cpus),
-    limit: Number(options.limit),
-    variables,
-    inherit: true,
-  });
-  process.exitCode = typeof code === 'number' ? code : 1;
+  const folder = mkdtempSync(join(tmpdir(), 'kubeplumb-kit-'));
+  try {
+    bundlePrograms(folder);
+    const { code } = await runInVm(['bash', '-c', PUT_AGENT, folder, ...kitCommand(options)], {
+      kernel,
+      cpus: Number(options.cpus),
+      limit: Number(options.limit),
+      variables,
+      inherit: true,
+    });
+    process.exitCode = typeof code === 'number' ? code : 1;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {

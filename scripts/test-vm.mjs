@@ -1,4 +1,4 @@
-// `npm run test:vm [-- --cpus N --times KERNEL… FILE…]`: the tests of test/vm/suite.mjs in virtual machines with Debian's
+// `npm run test:vm [-- --cpus N --limit SECONDS --times KERNEL… FILE…]`: the tests of test/vm/suite.mjs in virtual machines with Debian's
 // kernels, one after the other. A line for each kernel, what failed, and last `N passed, N failed, N skipped`.
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,7 +8,7 @@ import { NO_REASON, suiteFiles } from '../test/vm/suite.mjs';
 import { fileReport, skippedCount } from './file-report.mjs';
 import { ensurePackages, ensurePrograms, ROOT } from './setup.mjs';
 import { TapReader } from './tap-results.mjs';
-import { fetchKernel, obstacle, runInVm, VM_PROGRAMS } from './vm.mjs';
+import { bundlePrograms, fetchKernel, obstacle, runInVm, VM_PROGRAMS } from './vm.mjs';
 
 /** Oldest supported, the one after it, and the newest that the archive has. */
 export const KERNELS = ['6.1', '6.12', '7'];
@@ -16,19 +16,19 @@ export const KERNELS = ['6.1', '6.12', '7'];
 /** An emulated machine is about this much slower. */
 const TIME_SCALE = 6;
 
-/** Seconds for a kernel, and for a file. */
-const KERNEL_LIMIT = 600;
-const FILE_LIMIT = 240;
+/** What a file may take of the seconds for its kernel. */
+const FILE_SHARE = 0.4;
 
 /** The command line; throws on what it does not know. */
 export function parseArguments(args) {
-  const options = { kernels: [], files: [], cpus: 2, times: false };
+  const options = { kernels: [], files: [], cpus: 2, limit: 600, times: false };
   for (let i = 0; i < args.length; i++) {
     const arg = args[i];
     if (arg === '--times') options.times = true;
-    else if (arg === '--cpus') {
-      options.cpus = Number(args[++i]);
-      if (!Number.isInteger(options.cpus) || options.cpus < 1) throw new Error('--cpus needs a number');
+    else if (arg === '--cpus' || arg === '--limit') {
+      const value = Number(args[++i]);
+      if (!Number.isInteger(value) || value < 1) throw new Error(`${arg} needs a number`);
+      options[arg.slice(2)] = value;
     } else if (arg.endsWith('.test.ts')) options.files.push(arg);
     else if (/^\d[\w.+-]*$/.test(arg)) options.kernels.push(arg);
     else throw new Error(`${arg} is no kernel version and no test file`);
@@ -58,23 +58,25 @@ export function readFileResult(file, tap, end) {
 
 function told(code) {
   if (code === null) return 'expired: the machine ended before this file did';
-  return code === 124 || code === 137 ? `expired: no end after ${FILE_LIMIT} s` : `exitCode: ${code}`;
+  return code === 124 || code === 137 ? `expired: no end within its time` : `exitCode: ${code}`;
 }
 
 const readIfThere = (path) => (existsSync(path) ? readFileSync(path, 'utf8') : null);
 
 /** Runs the suite on a kernel that is there. Resolves with FileResults, each with `seconds`. */
-async function runOn(kernel, { files, cpus }) {
+async function runOn(kernel, { files, cpus, limit }) {
   const folder = mkdtempSync(join(tmpdir(), 'kubeplumb-vm-'));
   try {
     writeFileSync(join(folder, 'files'), files.map((file) => `${file}\n`).join(''));
+    bundlePrograms(join(folder, 'dist'));
+    const fileLimit = Math.round(limit * FILE_SHARE);
     const began = performance.now();
-    const { code, output } = await runInVm(['test/vm/run-files', folder, String(cpus), String(FILE_LIMIT)], {
+    const { code, output } = await runInVm(['test/vm/run-files', folder, String(cpus), String(fileLimit)], {
       kernel,
       cpus,
-      limit: KERNEL_LIMIT,
+      limit,
       writable: [folder],
-      variables: { VM_TIME_SCALE: TIME_SCALE, TAP_TIMEOUT: FILE_LIMIT },
+      variables: { VM_TIME_SCALE: TIME_SCALE, TAP_TIMEOUT: fileLimit },
     });
     const seconds = (performance.now() - began) / 1000;
     const results = files.map((file, i) => {
@@ -89,7 +91,15 @@ async function runOn(kernel, { files, cpus }) {
 }
 
 /** Runs the suite on each kernel and tells about it. A kernel that cannot be had has failed, or is skipped when `optional`. */
-export async function testKernels({ kernels, cpus, files, times = false, optional = false, say = console.log }) {
+export async function testKernels({
+  kernels,
+  cpus = 2,
+  limit = 600,
+  files,
+  times = false,
+  optional = false,
+  say = console.log,
+}) {
   const total = { passed: 0, failed: 0, skipped: 0 };
   const unavailable = (reason) => {
     say(optional ? `VM tests skipped: ${reason}` : `FAIL ${reason}`);
@@ -108,7 +118,7 @@ export async function testKernels({ kernels, cpus, files, times = false, optiona
       unavailable(error.message);
       continue;
     }
-    const { results, seconds, problem } = await runOn(kernel, { files, cpus });
+    const { results, seconds, problem } = await runOn(kernel, { files, cpus, limit });
     const sum = { passed: 0, failed: problem === null ? 0 : 1, skipped: 0 };
     for (const result of results) {
       sum.passed += result.passed;
@@ -132,11 +142,11 @@ export async function testKernels({ kernels, cpus, files, times = false, optiona
 
 if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
   try {
-    const { kernels, cpus, files, times } = parseArguments(process.argv.slice(2));
+    const { files, ...options } = parseArguments(process.argv.slice(2));
     ensurePackages();
     ensurePrograms(VM_PROGRAMS);
     const chosen = files.length > 0 ? files : suiteFiles(ROOT);
-    const { passed, failed, skipped } = await testKernels({ kernels, cpus, files: chosen, times });
+    const { passed, failed, skipped } = await testKernels({ ...options, files: chosen });
     console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
     process.exitCode = failed === 0 ? 0 : 1;
   } catch (error) {

@@ -83,7 +83,7 @@ async function runInMachine() {
     console.log('VM tests skipped: KUBEPLUMB_NO_VM=1');
     return { passed: 0, failed: 0, skipped: 1 };
   }
-  return testKernels({ kernels: [VM_KERNEL], cpus: 2, files: suiteFiles(ROOT), optional: true });
+  return testKernels({ kernels: [VM_KERNEL], files: suiteFiles(ROOT), optional: true });
 }
 
 process.stdout.on('error', () => process.exit(1)); // the reader of a pipe has gone

@@ -1,7 +1,7 @@
 // Virtual machines with other kernels: what this machine lacks for them, fetching a kernel, running a command in one.
 import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { findProgram, PROGRAMS, ROOT, SEARCH_PATH } from './setup.mjs';
+import { findProgram, NODE, PROGRAMS, ROOT, SEARCH_PATH } from './setup.mjs';
 
 const VM_RUN = join(ROOT, 'test/vm/vm-run');
 
@@ -39,6 +39,12 @@ export function fetchKernel(kernel) {
     .at(-1)
     ?.replace(/^vm-run: /, '');
   throw new Error(`no kernel ${kernel}: ${said || `exit code ${status}`}`);
+}
+
+/** Bundles the programs into a folder: in a machine Node would need some 20 s for the many files of the sources. */
+export function bundlePrograms(folder) {
+  const { status, stderr } = spawnSync(NODE, [join(ROOT, 'scripts/build.mjs'), folder], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`the programs cannot be bundled: ${stderr}`);
 }
 
 /**

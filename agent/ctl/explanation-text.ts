@@ -51,7 +51,7 @@ export function explanationText(explanation: ServiceExplanation, style: Style): 
 
 function portText(port: PortExplanation, style: Style): string {
   const lines = [`${style('bold', port.name)} ${port.protocol} ${port.family}\n`, columns(factRows(port, style))];
-  const trafficRows = port.traffic.map((traffic) => trafficRow(traffic, style));
+  const trafficRows = port.traffic.map((traffic) => trafficRow(traffic, port, style));
   if (trafficRows.length > 0) {
     lines.push(columns([['TRAFFIC', 'GOES TO', 'CLIENT ADDRESS'].map((h) => style('dim', h)), ...trafficRows]));
   }
@@ -101,8 +101,8 @@ function frontendText(frontend: Frontend, { nodePortAddresses, sourceRanges }: P
   return address;
 }
 
-function trafficRow(traffic: TrafficExplanation, style: Style): string[] {
-  return [trafficName(traffic), destination(traffic, style), clientAddress(traffic)];
+function trafficRow(traffic: TrafficExplanation, { scheduler }: PortExplanation, style: Style): string[] {
+  return [trafficName(traffic), destination(traffic, scheduler, style), clientAddress(traffic)];
 }
 
 /** Where pods cannot be told apart they count as outside (S-21). */
@@ -119,16 +119,20 @@ function trafficName({ kind, podsBy }: TrafficExplanation): string {
   }
 }
 
-function destination({ set, outcome, endpoints, sharePercent }: TrafficExplanation, style: Style): string {
+function destination(traffic: TrafficExplanation, scheduler: string | null, style: Style): string {
+  const { set, fallback, outcome, endpoints, sharePercent } = traffic;
   const here = set === 'local' ? ' on this node' : '';
   if (outcome === 'reject') return style('red', 'nowhere: refused, no endpoints');
   if (outcome === 'drop') return style('red', `nowhere: dropped, no endpoints${here}`);
-  return `${counted(endpoints, 'endpoint')}${here}, ${percent(sharePercent ?? 0)}${endpoints > 1 ? ' each' : ''}`;
+  const share =
+    sharePercent === null ? `scheduler ${scheduler}` : `${percent(sharePercent)}${endpoints > 1 ? ' each' : ''}`;
+  return `${counted(endpoints, 'endpoint')}${here}, ${share}${fallback ? ': none is on this node' : ''}`;
 }
 
 function clientAddress({ outcome, masquerade, podsBy, kind }: TrafficExplanation): string {
   if (outcome !== 'endpoints') return '';
   if (masquerade === 'never') return 'kept';
+  if (masquerade === 'node') return 'kept, but masqueraded for the node';
   if (masquerade === 'always' || podsBy === null) return 'masqueraded';
   const pods = `pods ${podsText(podsBy)}`;
   return kind === 'inside' ? `kept for ${pods}, masqueraded for the node` : `masqueraded, but kept for ${pods}`;
@@ -145,7 +149,7 @@ function podsText(by: DetectLocal): string {
   }
 }
 
-function endpointRows({ endpoints, traffic }: PortExplanation, style: Style): string[][] {
+function endpointRows({ endpoints, traffic, scheduler }: PortExplanation, style: Style): string[][] {
   const kinds = traffic.map(({ kind }) => kind);
   const head = ['ENDPOINT', 'NODE', ...kinds.map((kind) => HEADINGS[kind]), ''].map((h) => style('dim', h));
   return [
@@ -153,13 +157,14 @@ function endpointRows({ endpoints, traffic }: PortExplanation, style: Style): st
     ...endpoints.map((endpoint) => [
       endpoint.address,
       nodeText(endpoint),
-      ...kinds.map((kind) => shareText(endpoint.shares[kind])),
+      ...kinds.map((kind) => shareText(endpoint.shares[kind], scheduler)),
       noteText(endpoint, kinds),
     ]),
   ];
 }
 
-const shareText = (share: number | undefined): string => (share === undefined ? '-' : percent(share));
+const shareText = (share: number | null | undefined, scheduler: string | null): string =>
+  share === undefined ? '-' : share === null ? `${scheduler}` : percent(share);
 
 function nodeText({ nodeName, local }: EndpointExplanation): string {
   return nodeName === null ? 'unknown' : `${printable(nodeName)}${local ? ' (this)' : ''}`;

@@ -1,8 +1,10 @@
 // Rules and explanations of a node from manifests alone: the agent's own way from objects to rules, without a kernel.
 import { renderPlans as renderIptables } from '../../backends/iptables/render.ts';
+import { renderPlans as renderIpvs } from '../../backends/ipvs/render.ts';
 import { renderPlans as renderNftables } from '../../backends/nftables/render.ts';
-import type { NodeSettings } from '../../backends/service-plan.ts';
+import type { NodeSettings, ServicePlan } from '../../backends/service-plan.ts';
 import { FAMILIES } from '../../native/ip.ts';
+import { schedulerOf } from '../config/scheduler.ts';
 import type { Config } from '../config/types.ts';
 import { Explainer } from '../explain/explainer.ts';
 import { nodeAddresses } from '../plan/node-addresses.ts';
@@ -30,8 +32,7 @@ export interface Offline {
 
 /** @throws CommandError when a path cannot be read at all */
 export async function renderOffline({ paths, nodeName, config }: OfflineOptions): Promise<Offline> {
-  if (config.mode === 'ipvs') throw new CommandError('mode ipvs does not exist yet');
-  const render = config.mode === 'iptables' ? renderIptables : renderNftables;
+  const scheduler = schedulerOf(config);
   const { objects, errors, complete } = await new ManifestReader(paths, nodeName).read();
   if (!complete) throw new CommandError(errors.join('\n'));
   const state = new State({
@@ -47,10 +48,16 @@ export async function renderOffline({ paths, nodeName, config }: OfflineOptions)
   const warnings = [...errors];
   if (state.node === null) warnings.push(`no Node ${nodeName} among the manifests: its addresses and zone are unknown`);
   return {
-    explainer: new Explainer({ state, families: FAMILIES, addresses, settings, refused: [] }),
-    rules: (service) => render(settings, plans, service),
+    explainer: new Explainer({ state, families: FAMILIES, addresses, settings, scheduler, refused: [] }),
+    rules: (service) => rulesOf(config, settings, plans, service),
     warnings,
   };
+}
+
+function rulesOf(config: Config, settings: NodeSettings, plans: readonly ServicePlan[], service?: string): string {
+  const scheduler = schedulerOf(config);
+  if (scheduler !== null) return renderIpvs(settings, plans, { scheduler }, service);
+  return (config.mode === 'iptables' ? renderIptables : renderNftables)(settings, plans, service);
 }
 
 /** The node's interfaces are unknown here: the addresses that its Node lists stand for them. */

@@ -19,15 +19,18 @@ export interface ExplainOptions {
   /** One for each family the node serves, all of the same Service. */
   readonly inputs: readonly PlanOptions[];
   readonly settings: NodeSettings;
+  /** Of ipvs mode, where S-90…S-94 hold; null in the other modes. */
+  readonly scheduler: string | null;
   readonly problems: readonly Problem[];
   readonly refused: ServiceExplanation['refused'];
 }
 
 /** null when the Service does not exist or is not one this node handles. */
-export function explain({ inputs, settings, problems, refused }: ExplainOptions): ServiceExplanation | null {
+export function explain(options: ExplainOptions): ServiceExplanation | null {
+  const { inputs, problems, refused } = options;
   const service = inputs[0]?.service;
   if (!service) return null;
-  const ports = inputs.flatMap((input) => explainService(input).map((port) => explainPort(port, input, settings)));
+  const ports = inputs.flatMap((input) => explainService(input).map((port) => explainPort(port, input, options)));
   const existing = inputs.filter(({ family }) => service.clusterIP[family] !== null);
   const localEndpoints: Partial<Record<Family, number>> = {};
   for (const { family, slices } of existing) localEndpoints[family] = countLocalReady(slices);
@@ -41,11 +44,15 @@ export function explain({ inputs, settings, problems, refused }: ExplainOptions)
   };
 }
 
-function explainPort(explained: ExplainedPort, input: PlanOptions, node: NodeSettings): PortExplanation {
+function explainPort(
+  explained: ExplainedPort,
+  input: PlanOptions,
+  { settings: node, scheduler }: ExplainOptions,
+): PortExplanation {
   const { port, sets, lost } = explained;
   const frontends = ownedFrontends(port, input);
   const settings = node.families[port.family];
-  const traffic = trafficOf(explained, frontends, node, settings);
+  const traffic = (scheduler === null ? trafficOf : ipvsTrafficOf)(explained, frontends, node, settings);
   const used = sets.cluster.length > 0 ? sets.cluster : sets.local;
   return {
     name: port.portName === '' ? port.service : `${port.service}:${port.portName}`,
@@ -59,6 +66,7 @@ function explainPort(explained: ExplainedPort, input: PlanOptions, node: NodeSet
     affinitySeconds: port.affinitySeconds,
     sourceRanges: port.sourceRanges,
     topology: sets.mode,
+    scheduler,
     terminatingUsed: used.length > 0 && used.every((endpoint) => !endpoint.ready),
     traffic,
     endpoints: explained.endpoints.map((endpoint) => explainEndpoint(endpoint, traffic)),
@@ -82,6 +90,7 @@ function trafficOf(
     return {
       kind: name,
       set,
+      fallback: false,
       outcome: endpoints > 0 ? 'endpoints' : without,
       endpoints,
       sharePercent: endpoints > 0 ? 100 / endpoints : null,
@@ -102,17 +111,54 @@ function trafficOf(
   return out;
 }
 
+/** The same in ipvs mode: where traffic comes from makes no difference, and nothing is dropped. */
+function ipvsTrafficOf(
+  { port, sets }: ExplainedPort,
+  frontends: readonly Frontend[],
+  node: NodeSettings,
+  settings: FamilySettings | undefined,
+): TrafficExplanation[] {
+  const podsBy = settings?.detectLocal ?? null;
+  const kind = (
+    name: TrafficKind,
+    local: boolean,
+    masquerade: TrafficExplanation['masquerade'],
+  ): TrafficExplanation => {
+    const fallback = local && sets.local.length === 0 && sets.cluster.length > 0; // S-90, S-91
+    const set = local && !fallback ? 'local' : 'cluster';
+    const endpoints = sets[set].length;
+    return {
+      kind: name,
+      set,
+      fallback,
+      outcome: endpoints > 0 ? 'endpoints' : 'reject', // S-92
+      endpoints,
+      sharePercent: endpoints === 1 ? 100 : null, // S-94
+      masquerade,
+      podsBy,
+    };
+  };
+  const out: TrafficExplanation[] = [];
+  if (frontends.some((frontend) => frontend.kind === 'clusterIP')) {
+    out.push(kind('internal', port.internalLocal, node.masqueradeAll ? 'always' : podsBy ? 'exceptPods' : 'node')); // S-93
+  }
+  if (frontends.some((frontend) => frontend.kind !== 'clusterIP')) {
+    out.push(kind('external', port.externalLocal, port.externalLocal ? 'never' : 'always')); // S-93
+  }
+  return out;
+}
+
 function explainEndpoint(
   explained: ExplainedEndpoint<SliceEndpoint>,
   traffic: readonly TrafficExplanation[],
 ): EndpointExplanation {
   const { endpoint } = explained;
-  const shares: Partial<Record<TrafficKind, number>> = {};
+  const shares: Partial<Record<TrafficKind, number | null>> = {};
   const leftOut: Partial<Record<TrafficKind, string>> = {};
-  for (const { kind, set, sharePercent } of traffic) {
+  for (const { kind, set, outcome, sharePercent } of traffic) {
     const reason = explained[set];
-    if (reason === null && sharePercent !== null) shares[kind] = sharePercent;
-    else if (reason !== null) leftOut[kind] = leftOutWords(reason, endpoint, set);
+    if (reason !== null) leftOut[kind] = leftOutWords(reason, endpoint, set);
+    else if (outcome === 'endpoints') shares[kind] = sharePercent;
   }
   const { nodeName, local, ready, serving, terminating } = endpoint;
   return { address: endpoint.key, nodeName, local, ready, serving, terminating, shares, leftOut };

@@ -15,6 +15,8 @@ export interface ExplainerOptions {
   readonly addresses: NodeAddresses;
   readonly settings: NodeSettings;
   readonly refused: readonly RefusedService[];
+  /** Of ipvs mode; null in the other modes. */
+  readonly scheduler: string | null;
 }
 
 /** Why there is no explanation of a Service. */
@@ -41,11 +43,12 @@ export class Explainer {
 
   /** `service`: `namespace/name`; null when it is unknown. */
   explain(service: string): ServiceExplanation | null {
-    const { state, families, addresses, settings, refused } = this.#options;
+    const { state, families, addresses, settings, scheduler, refused } = this.#options;
     const inputs = families.map((family) => ({ ...state.planInput(service, family), nodeIP: addresses[family] }));
     return explain({
       inputs,
       settings,
+      scheduler,
       problems: this.#problemsOf(service),
       refused: refused.filter((entry) => entry.service === service).map(({ family, message }) => ({ family, message })),
     });

@@ -39,6 +39,8 @@ export interface PortExplanation {
   readonly sourceRanges: readonly string[];
   /** How the endpoints for the whole cluster were chosen. */
   readonly topology: TopologyMode;
+  /** ipvs mode: who chooses among the endpoints (S-94); null: chance, with equal shares. */
+  readonly scheduler: string | null;
   /** No endpoint is ready; those used are terminating. */
   readonly terminatingUsed: boolean;
   readonly traffic: readonly TrafficExplanation[];
@@ -47,7 +49,7 @@ export interface PortExplanation {
 
 /**
  * `internal`: to the cluster IP. `external`: to every other frontend, from anywhere. With externalTrafficPolicy Local
- * the latter is two kinds: from `outside`, and from `inside`, that is this node and its pods (S-20).
+ * the latter is two kinds, but in ipvs mode: from `outside`, and from `inside`, that is this node and its pods (S-20).
  */
 export type TrafficKind = 'internal' | 'external' | 'outside' | 'inside';
 
@@ -55,12 +57,14 @@ export interface TrafficExplanation {
   readonly kind: TrafficKind;
   /** Endpoints of the whole cluster, or of this node only. */
   readonly set: 'cluster' | 'local';
+  /** ipvs mode: the policy is Local, but no endpoint is on this node: those of the cluster stand in (S-90, S-91). */
+  readonly fallback: boolean;
   readonly outcome: 'endpoints' | 'reject' | 'drop';
   readonly endpoints: number;
-  /** Of each endpoint, in percent; null without endpoints. */
+  /** Of each endpoint, in percent; null without endpoints, and where a scheduler chooses among several. */
   readonly sharePercent: number | null;
-  /** `exceptPods`: all but the traffic of pods that `podsBy` tells. */
-  readonly masquerade: 'never' | 'always' | 'exceptPods';
+  /** `exceptPods`: all but the traffic of pods that `podsBy` tells. `node`: that of this node only (S-93). */
+  readonly masquerade: 'never' | 'always' | 'exceptPods' | 'node';
   /** How traffic of this node's pods is told; null when it is not. */
   readonly podsBy: DetectLocal | null;
 }
@@ -74,8 +78,8 @@ export interface EndpointExplanation {
   readonly ready: boolean;
   readonly serving: boolean;
   readonly terminating: boolean;
-  /** Percent of each kind of traffic that reaches it. */
-  readonly shares: Readonly<Partial<Record<TrafficKind, number>>>;
+  /** Percent of each kind of traffic that reaches it; null: the scheduler decides. */
+  readonly shares: Readonly<Partial<Record<TrafficKind, number | null>>>;
   /** Why it gets nothing of a kind. */
   readonly leftOut: Readonly<Partial<Record<TrafficKind, string>>>;
 }

@@ -7,6 +7,7 @@ import {
   type Backend,
   type BackendEvents,
   type Drift,
+  type Mode,
   noCounts,
   type RefusedService,
   type SyncCounts,
@@ -40,7 +41,7 @@ export interface IptablesOptions {
   /** Prepares the kernel for these settings, such as route_localnet (I-60). */
   readonly prepare: (settings: NodeSettings) => void;
   /** Removes everything of ours and of kube-proxy's, in both variants (I-57). */
-  readonly cleanup: () => Promise<string[]>;
+  readonly cleanup: (staying: Mode | null) => Promise<string[]>;
 }
 
 export interface IptablesCallbacks {
@@ -381,8 +382,8 @@ export class IptablesBackend implements Backend {
     });
   }
 
-  cleanup(): Promise<string[]> {
-    return this.#exclusively(() => this.#options.cleanup());
+  cleanup(staying: Mode | null = null): Promise<string[]> {
+    return this.#exclusively(() => this.#options.cleanup(staying));
   }
 
   async close(): Promise<void> {

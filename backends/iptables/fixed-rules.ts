@@ -53,7 +53,8 @@ const comment = (text: string): Match => ({ match: 'comment', text });
 const states = (list: readonly ConntrackState[], not = false): Match => ({ match: 'conntrack', states: list, not });
 const jumpTo = (chain: string): Target => ({ target: 'jump', chain });
 
-function jump(table: Table, from: string, to: string, text: string | null, onlyNew = false): Jump {
+/** A jump with a comment, unless it is null. */
+export function jump(table: Table, from: string, to: string, text: string | null, onlyNew = false): Jump {
   const matches: Match[] = [];
   if (onlyNew) matches.push(states(['NEW']));
   if (text !== null) matches.push(comment(text));

@@ -1,9 +1,9 @@
-// Removes what the proxy has among iptables rules, ours and kube-proxy's alike: the jumps from built-in chains, word for
-// word, and the chains (I-57). Everything else stays, KUBE-FIREWALL included, which is the kubelet's too (I-7).
+// Removes what a proxy has among iptables rules, ours and kube-proxy's alike: the jumps from built-in chains, word for
+// word, and the chains (I-57, V-57). Everything else stays.
 import type { Family } from '../../native/ip.ts';
-import { BUILTIN_CHAINS, FIREWALL_CHAIN, JUMPS } from './fixed-rules.ts';
-import { isOurChain } from './netlink-rules.ts';
+import { BUILTIN_CHAINS } from './fixed-rules.ts';
 import type { RuleRefusal } from './netlink-writer.ts';
+import { type Leftovers, leftoversBeside } from './proxy-rules.ts';
 import type { KernelRules, ListedRule } from './read.ts';
 import { ruleKey, TABLES, type Table } from './rule.ts';
 import type { ChainPlace, RuleHandle } from './rule-changes.ts';
@@ -19,13 +19,17 @@ export interface Departure {
 }
 
 /** Families do not depend on each other: a failure in one is told among the problems. */
-export async function leave(rules: RuleWriter, families: readonly Family[]): Promise<Departure> {
+export async function leave(
+  rules: RuleWriter,
+  families: readonly Family[],
+  leftovers: Leftovers = leftoversBeside(null),
+): Promise<Departure> {
   const removed: string[] = [];
   const problems: string[] = [];
   for (const family of families) {
     const kept = new Map<string, string>();
     try {
-      const changes = await leaveFamily(rules, family, kept);
+      const changes = await leaveFamily(rules, family, leftovers, kept);
       if (changes) removed.push(`${family} (iptables-${rules.variant}): ${inWords(changes)}`);
     } catch (error) {
       problems.push(`${family} (iptables-${rules.variant}): ${(error as Error).message}`);
@@ -43,12 +47,17 @@ interface Leaving {
 }
 
 /** Chains that others' rules lead to cannot go; they are noted in `kept`. @returns what is gone, null for nothing. */
-async function leaveFamily(rules: RuleWriter, family: Family, kept: Map<string, string>): Promise<Leaving | null> {
+async function leaveFamily(
+  rules: RuleWriter,
+  family: Family,
+  leftovers: Leftovers,
+  kept: Map<string, string>,
+): Promise<Leaving | null> {
   let all: Leaving | null = null;
   for (let attempt = 1; ; attempt++) {
     const kernel = await rules.read(family);
     const staying = withDescendants(kernel, kept.keys());
-    const left = departure(kernel, staying);
+    const left = departure(kernel, leftovers, staying);
     const isStaying = ({ table, chain }: ChainPlace): boolean => staying.has(placeKey(table, chain));
     const gone = all && { ...all, deleteChains: all.deleteChains.filter((place) => !isStaying(place)) };
     if (left.deleteRules.length + left.deleteChains.length === 0) return gone;
@@ -94,14 +103,8 @@ function withDescendants(kernel: KernelRules, places: Iterable<string>): Set<str
   return out;
 }
 
-function departure(kernel: KernelRules, staying: ReadonlySet<string>): Leaving {
-  const jumps = new Set(
-    JUMPS.flatMap(({ table, from, rule }) =>
-      rule.target?.target === 'jump' && rule.target.chain !== FIREWALL_CHAIN
-        ? [`${table} ${from} ${ruleKey(rule)}`]
-        : [],
-    ),
-  );
+function departure(kernel: KernelRules, leftovers: Leftovers, staying: ReadonlySet<string>): Leaving {
+  const jumps = new Set(leftovers.jumps.map(({ table, from, rule }) => `${table} ${from} ${ruleKey(rule)}`));
   const deleteRules: RuleHandle[] = [];
   const deleteChains: ChainPlace[] = [];
   for (const table of TABLES) {
@@ -109,8 +112,7 @@ function departure(kernel: KernelRules, staying: ReadonlySet<string>): Leaving {
       for (const { handle, rule } of BUILTIN_CHAINS[table].includes(chain) ? listed : []) {
         if (rule && jumps.has(`${table} ${chain} ${ruleKey(rule)}`)) deleteRules.push({ table, chain, handle, rule });
       }
-      const ours = isOurChain(table, chain) && chain !== FIREWALL_CHAIN;
-      if (ours && !staying.has(placeKey(table, chain))) deleteChains.push({ table, chain });
+      if (leftovers.isChain(table, chain) && !staying.has(placeKey(table, chain))) deleteChains.push({ table, chain });
     }
   }
   return { deleteRules, deleteChains };

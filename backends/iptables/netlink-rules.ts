@@ -1,19 +1,12 @@
 // Rules of the nft family, over netlink.
 import type { Family } from '../../native/ip.ts';
 import { NftConnection } from '../../native/nftables/connection.ts';
-import { TOP_CHAINS } from './fixed-rules.ts';
-import { isOwnedChain } from './names.ts';
 import { NetlinkWriter, type WriteResult } from './netlink-writer.ts';
 import { probeFamily } from './probe.ts';
-import { type KernelRules, readRules } from './read.ts';
-import type { Table } from './rule.ts';
+import { isProxyChain } from './proxy-rules.ts';
+import { type KernelRules, type ReadOptions, readRules } from './read.ts';
 import type { RuleChanges } from './rule-changes.ts';
 import type { RuleWriter } from './rule-writer.ts';
-
-/** Whether a chain is ours by its name (I-1, I-2). */
-export function isOurChain(table: Table, chain: string): boolean {
-  return TOP_CHAINS[table].includes(chain) || (table === 'nat' && isOwnedChain(chain));
-}
 
 export class NetlinkRules implements RuleWriter {
   readonly variant = 'nft';
@@ -21,8 +14,11 @@ export class NetlinkRules implements RuleWriter {
   /** The generation that only our own commits lead to. */
   expectedGeneration = 0;
   readonly #writer: NetlinkWriter;
+  readonly #wanted: ReadOptions['wanted'];
 
-  constructor(options: { limitBytes?: number } = {}) {
+  /** @param options.wanted Chains to read besides the built-in ones; by default all that are a proxy's. */
+  constructor(options: { limitBytes?: number; wanted?: ReadOptions['wanted'] } = {}) {
+    this.#wanted = options.wanted ?? isProxyChain;
     this.#writer = new NetlinkWriter(this.nft, options);
   }
 
@@ -31,7 +27,7 @@ export class NetlinkRules implements RuleWriter {
   }
 
   read(family: Family): Promise<KernelRules> {
-    return readRules(this.nft, family, { wanted: isOurChain });
+    return readRules(this.nft, family, { wanted: this.#wanted });
   }
 
   async commit(changes: readonly RuleChanges[], generation?: number): Promise<WriteResult> {

@@ -4,6 +4,7 @@ import { NetlinkError } from '../../native/netlink/error.ts';
 import type { BackendEvents } from '../backend.ts';
 import { IptablesBackend, type IptablesCallbacks, type IptablesMachinery } from './backend.ts';
 import { CanaryWatch } from './canary-watch.ts';
+import { removeProxyRules } from './cleanup.ts';
 import { detectVariant, forcedBy } from './detect.ts';
 import { leave } from './leave.ts';
 import { NetlinkRules } from './netlink-rules.ts';
@@ -12,7 +13,7 @@ import { setRouteLocalnet } from './route-localnet.ts';
 import type { RuleWriter } from './rule-writer.ts';
 import { watchRules } from './rules-watch.ts';
 import type { Variant } from './run-tool.ts';
-import { legacyTables, ToolRules } from './tool-rules.ts';
+import { ToolRules } from './tool-rules.ts';
 
 /** @throws Error when both variants are in use and nobody says which one to take. */
 async function openMachinery(callbacks: IptablesCallbacks): Promise<IptablesMachinery> {
@@ -64,25 +65,6 @@ async function leaveVariant(variant: Variant, events: BackendEvents): Promise<vo
   }
 }
 
-/** In both variants; a legacy table that does not exist is not looked at, since that would create it. */
-async function cleanup(): Promise<string[]> {
-  const removed: string[] = [];
-  const problems: string[] = [];
-  const used = FAMILIES.some((family) => legacyTables(family).length > 0);
-  for (const variant of used ? (['nft', 'legacy'] as const) : (['nft'] as const)) {
-    const writer: RuleWriter = variant === 'nft' ? new NetlinkRules() : new ToolRules({ variant });
-    try {
-      const departure = await leave(writer, FAMILIES);
-      removed.push(...departure.removed);
-      problems.push(...departure.problems);
-    } finally {
-      writer.close();
-    }
-  }
-  if (problems.length > 0) throw new Error(problems.join('; '));
-  return removed;
-}
-
 export function openIptables(events: BackendEvents): IptablesBackend {
-  return new IptablesBackend({ events, open: openMachinery, prepare: setRouteLocalnet, cleanup });
+  return new IptablesBackend({ events, open: openMachinery, prepare: setRouteLocalnet, cleanup: removeProxyRules });
 }

@@ -9,7 +9,7 @@ export interface RuleWriter {
   readonly variant: 'nft' | 'legacy';
   /** null when the family can be used, else why not (I-50). */
   probe(family: Family): Promise<string | null>;
-  /** Our chains and the built-in chains. */
+  /** Chains of proxies and the built-in chains. */
   read(family: Family): Promise<KernelRules>;
   /** With `generation`, only if nothing has changed since it was read. */
   commit(changes: readonly RuleChanges[], generation?: number): Promise<WriteResult>;

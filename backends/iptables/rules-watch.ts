@@ -7,7 +7,8 @@ import type { Concern, ForeignChange } from '../ruleset-monitor.ts';
 import type { IptablesCallbacks } from './backend.ts';
 import { BUILT_IN_CHAINS } from './built-in.ts';
 import { JUMPS } from './fixed-rules.ts';
-import { isOurChain, type NetlinkRules } from './netlink-rules.ts';
+import type { NetlinkRules } from './netlink-rules.ts';
+import { isOurChain } from './proxy-rules.ts';
 import { readChain } from './read.ts';
 import { ruleKey, TABLES, type Table } from './rule.ts';
 

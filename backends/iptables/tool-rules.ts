@@ -5,9 +5,9 @@ import { readFileSync } from 'node:fs';
 import type { Family } from '../../native/ip.ts';
 import { BUILT_IN_CHAINS } from './built-in.ts';
 import { CANARY } from './fixed-rules.ts';
-import { isOurChain } from './netlink-rules.ts';
 import type { RuleRefusal, WriteCounts, WriteResult } from './netlink-writer.ts';
 import { type SavedRule, SaveParser } from './parse-save.ts';
+import { isProxyChain } from './proxy-rules.ts';
 import type { KernelRules, ListedRule } from './read.ts';
 import { type RestoreLine, restoreLines } from './restore-text.ts';
 import { TABLES, type Table } from './rule.ts';
@@ -100,6 +100,20 @@ export class ToolRules implements RuleWriter {
     });
   }
 
+  /** The policy of a built-in chain. @throws ToolMissing; Error when the tool fails. */
+  policy(family: Family, table: Table, chain: string): Promise<string | null> {
+    return this.#exclusively(async () => {
+      const program = (await this.#tool(family)).program('');
+      let policy: string | null = null;
+      const line = (text: string): void => {
+        if (text.startsWith(`-P ${chain} `)) policy = text.split(' ')[2]!;
+      };
+      const { status, stderr } = await this.#run({ program, args: [...WAIT, '-t', table, '-S', chain], line });
+      if (status !== 0) throw new Error(`${program}: exit code ${status}: ${stderr}`);
+      return policy;
+    });
+  }
+
   /** @throws Error when the tool fails. */
   read(family: Family): Promise<KernelRules> {
     return this.#exclusively(async () => {
@@ -139,7 +153,7 @@ export class ToolRules implements RuleWriter {
     };
     const chains = new Map<string, readonly ListedRule[]>();
     for (const [name, rules] of saved.chains) {
-      if (BUILT_IN_CHAINS[table].has(name) || isOurChain(table, name)) chains.set(name, rules.map(listed));
+      if (BUILT_IN_CHAINS[table].has(name) || isProxyChain(table, name)) chains.set(name, rules.map(listed));
     }
     return chains;
   }

@@ -6,6 +6,7 @@ import {
   type Backend,
   type BackendEvents,
   type Drift,
+  type Mode,
   noCounts,
   type RefusedService,
   type SyncCounts,
@@ -14,10 +15,11 @@ import {
 import { OutcomeUnknown, TransactionRefused } from '../nft-table/committer.ts';
 import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
 import type { AddressFailures, BoundAddresses } from './bound-addresses.ts';
+import { type Change, elementsOf, union } from './changes.ts';
 import type { CompanionTables } from './companion-tables.ts';
 import { IPVS_DEVICE } from './device.ts';
 import { dumpParts, type IpvsView, viewOf } from './dump-text.ts';
-import { Ledger, type Touched, touch } from './ledger.ts';
+import { Ledger } from './ledger.ts';
 import { type ServiceObjects, serviceObjects } from './service-objects.ts';
 import type { IpvsSettings } from './settings.ts';
 import type { ServerOutcome, VirtualServers, WantedServers } from './virtual-servers.ts';
@@ -27,6 +29,8 @@ export interface IpvsMachinery {
   readonly servers: VirtualServers;
   readonly addresses: BoundAddresses;
   readonly companion: CompanionTables;
+  /** Keeps FORWARD open for answers of endpoints (V-36). @returns what was changed, in words, or null. */
+  readonly openForward: (settings: NodeSettings) => Promise<string | null>;
   /** Watches for foreign changes of the companion tables; begins after the first sync. */
   readonly watch: { start(): void; stop(): void };
   close(): void;
@@ -51,20 +55,14 @@ export interface IpvsBackendOptions {
   /** What the kernel holds, as text. */
   readonly dumpKernel: (settings: NodeSettings | null, service?: string) => Promise<string>;
   /** V-57. */
-  readonly cleanup: () => Promise<string[]>;
+  readonly cleanup: (staying: Mode | null) => Promise<string[]>;
   /** How often the kernel is compared with what was applied, in milliseconds; null: never. */
   readonly checkMs: number | null;
+  /** How often drained real servers are removed, in milliseconds; once a minute unless given (V-20). */
+  readonly tickMs?: number;
 }
 
-/** How often drained real servers are removed (V-20). */
 const TICK_MS = 60_000;
-
-/** A Service, and what its change concerns; '' for what is nobody's. */
-interface Change {
-  readonly service: string;
-  readonly family: Family;
-  readonly touched: Touched;
-}
 
 export class IpvsBackend implements Backend {
   readonly #options: IpvsBackendOptions;
@@ -109,6 +107,11 @@ export class IpvsBackend implements Backend {
     return null;
   };
 
+  #isAsWanted(ip: string): boolean {
+    const { addresses } = this.#kernel;
+    return this.#wantsAddress(ip) ? addresses.isRight(ip) : !addresses.has(ip);
+  }
+
   #wantsAddress(ip: string): boolean {
     return this.#ledgers.get(familyOf(ip))?.wantsAddress(ip) ?? false;
   }
@@ -125,6 +128,7 @@ export class IpvsBackend implements Backend {
 
   start(settings: NodeSettings, plans: readonly ServicePlan[]): Promise<SyncResult> {
     return this.#exclusively(async () => {
+      const { companion, watch } = this.#kernel; // the settings of IPVS exist once it is loaded
       this.#options.prepare();
       this.#settings = settings;
       this.#ledgers.clear();
@@ -134,9 +138,10 @@ export class IpvsBackend implements Backend {
       const entered = await this.#enter(changes);
       await this.#readKernel();
       const counts = noCounts();
-      await this.#kernel.companion.applyStructure(settings, this.#ledgers, counts);
+      await this.#kernel.openForward(settings);
+      await companion.applyStructure(settings, this.#ledgers, counts);
       const refused = await this.#converge([...entered, ...this.#inKernel()], counts, true);
-      this.#kernel.watch.start();
+      watch.start();
       this.#startTimers();
       return { counts, refused };
     });
@@ -172,13 +177,13 @@ export class IpvsBackend implements Backend {
 
   #startTimers(): void {
     if (this.#timers.length > 0) return;
-    const { events, checkMs } = this.#options;
+    const { events, checkMs, tickMs = TICK_MS } = this.#options;
     const every = (ms: number, failure: string, work: () => Promise<void>): void => {
       const run = (): Promise<void> => this.#exclusively(async () => (this.#closed ? undefined : work()));
       const timer = setInterval(() => void run().catch((error: unknown) => events.error(failure, error)), ms);
       this.#timers.push(timer.unref());
     };
-    every(TICK_MS, 'cannot remove drained real servers', async () => {
+    every(tickMs, 'cannot remove drained real servers', async () => {
       const { failures } = await this.#kernel.servers.tick(this.#wanted);
       for (const message of failures.values()) events.error('cannot remove a drained real server', new Error(message));
     });
@@ -204,12 +209,13 @@ export class IpvsBackend implements Backend {
       return servers.differs(key, this.#wanted(key));
     });
     const addresses = union(everything, (touched) => touched.addresses);
-    const wrong = addresses.filter((ip) => this.#kernel.addresses.has(ip) !== this.#wantsAddress(ip));
+    const wrong = addresses.filter((ip) => !this.#isAsWanted(ip));
     const tables = companion.difference(this.#current, this.#ledgers);
+    const forward = await this.#kernel.openForward(this.#current);
     const differences = [
       ...(changed.length > 0 ? [`${changed.length} virtual servers changed, such as ${changed[0]}`] : []),
       ...(wrong.length > 0 ? [`${wrong.length} addresses of ${IPVS_DEVICE} changed, such as ${wrong[0]}`] : []),
-      ...(tables === null ? [] : [tables]),
+      ...[tables, forward].filter((text) => text !== null),
     ];
     if (differences.length === 0) return null;
     const counts = noCounts();
@@ -281,13 +287,14 @@ export class IpvsBackend implements Backend {
     const keys = union(filtered, (t) => t.servers);
     const updated = await servers.update(keys, this.#wanted, firstSync);
     this.#blameServers(updated, refused);
-    const fresh = union(filtered, (t) => t.addresses).filter((ip) => !addresses.has(ip) && this.#wantsAddress(ip));
     const served = this.#servedAddresses(updated);
-    const bound = await addresses.bind(fresh.filter(served));
-    this.#blameAddresses(bound, refused);
+    const wanted = union(filtered, (t) => t.addresses).filter((ip) => this.#wantsAddress(ip) && !addresses.isRight(ip));
+    const fresh = wanted.filter(served);
+    const unbound = await addresses.bind(fresh);
+    this.#blameAddresses(unbound, refused);
     const removed = await servers.remove(keys, this.#wanted);
     this.#blameServers(removed, refused);
-    counts.added += updated.added + fresh.length - bound.size;
+    counts.added += updated.added + fresh.length - unbound.size;
     counts.deleted += updated.deleted + removed.deleted + gone.length;
     if (updated.added + updated.deleted + removed.deleted + fresh.length + gone.length > 0) counts.transactions++;
     return [...refused.values()];
@@ -377,8 +384,8 @@ export class IpvsBackend implements Backend {
     return this.#exclusively(() => this.#options.dumpKernel(this.#settings, service));
   }
 
-  cleanup(): Promise<string[]> {
-    return this.#exclusively(() => this.#options.cleanup());
+  cleanup(staying: Mode | null = null): Promise<string[]> {
+    return this.#exclusively(() => this.#options.cleanup(staying));
   }
 
   async close(): Promise<void> {
@@ -389,21 +396,4 @@ export class IpvsBackend implements Backend {
     await this.#queue;
     this.#machinery?.close();
   }
-}
-
-/** What changes concern, each once, in order. */
-function union(changes: readonly Change[], of: (touched: Touched) => Iterable<string>): string[] {
-  const out = new Set<string>();
-  for (const { touched } of changes) for (const value of of(touched)) out.add(value);
-  return [...out];
-}
-
-function elementsOf(changes: readonly Change[]): Map<Family, Touched['elements']> {
-  const out = new Map<Family, Touched['elements']>();
-  for (const { family, touched } of changes) {
-    let all = out.get(family);
-    if (!all) out.set(family, (all = new Map()));
-    for (const [set, keys] of touched.elements) for (const key of keys) touch(all, set, key);
-  }
-  return out;
 }

@@ -1,5 +1,6 @@
 // The addresses of Services on the dummy interface, which make the kernel hand their packets to IPVS (V-6…V-9).
 import { type Family, familyOf } from '../../native/ip.ts';
+import { ADDRESS_FLAG } from '../../native/route/message.ts';
 import type { RouteWriter } from '../../native/route/writer.ts';
 import { IPVS_DEVICE, isLinkLocal } from './device.ts';
 
@@ -9,6 +10,8 @@ export class BoundAddresses {
   readonly #route: RouteWriter;
   #index: number | null = null;
   readonly #bound = new Set<string>();
+  /** Bound by somebody else in such a way that the kernel may pick them as source of what goes elsewhere. */
+  readonly #preferred = new Set<string>();
 
   constructor(route: RouteWriter) {
     this.#route = route;
@@ -16,6 +19,11 @@ export class BoundAddresses {
 
   has(ip: string): boolean {
     return this.#bound.has(ip);
+  }
+
+  /** It is bound as it should be. */
+  isRight(ip: string): boolean {
+    return this.#bound.has(ip) && !this.#preferred.has(ip);
   }
 
   [Symbol.iterator](): SetIterator<string> {
@@ -31,7 +39,12 @@ export class BoundAddresses {
   read(): void {
     this.#index = this.#route.linkIndex(IPVS_DEVICE) ?? this.#route.createDummy(IPVS_DEVICE);
     this.#bound.clear();
-    for (const ip of this.#route.addresses(this.#index)) if (!isLinkLocal(ip)) this.#bound.add(ip);
+    this.#preferred.clear();
+    for (const { ip, family, flags } of this.#route.addresses(this.#index)) {
+      if (isLinkLocal(ip)) continue;
+      this.#bound.add(ip);
+      if (family === 'IPv6' && !(flags & ADDRESS_FLAG.deprecated)) this.#preferred.add(ip);
+    }
   }
 
   ofFamily(family: Family): string[] {
@@ -43,7 +56,11 @@ export class BoundAddresses {
     if (ips.length === 0) return new Map();
     const failures = await this.#route.addAddresses(this.#index!, ips);
     const failed = new Map(failures.map(({ ip, error }) => [ip, `address ${ip} on ${IPVS_DEVICE}: ${error.message}`]));
-    for (const ip of ips) if (!failed.has(ip)) this.#bound.add(ip);
+    for (const ip of ips) {
+      if (failed.has(ip)) continue;
+      this.#bound.add(ip);
+      this.#preferred.delete(ip);
+    }
     return failed;
   }
 

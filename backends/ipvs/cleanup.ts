@@ -1,23 +1,24 @@
 // Removes what a proxy in ipvs mode has left: the interface with the addresses of Services, companion tables, virtual
-// servers (V-57).
+// servers, and kube-proxy's iptables rules and ipsets (V-57).
 import { cidrContains, FAMILIES, parseCidr } from '../../native/ip.ts';
 import { IpvsConnection } from '../../native/ipvs/connection.ts';
 import { NftConnection } from '../../native/nftables/connection.ts';
 import { RouteWriter } from '../../native/route/writer.ts';
-import { noCounts } from '../backend.ts';
+import { type Mode, noCounts } from '../backend.ts';
+import { removeProxyRules } from '../iptables/cleanup.ts';
 import { Committer } from '../nft-table/committer.ts';
 import { COMPANION } from './companion-schema.ts';
 import { IPVS_DEVICE } from './device.ts';
 
 /**
- * Where nothing of such a proxy is, nothing is touched, and IPVS is not loaded: its virtual servers are somebody else's.
- * @param excludeCidrs Virtual servers in these ranges stay (V-13). @returns what was removed, in words
+ * Where neither interface nor tables of such a proxy are, IPVS is not loaded: its virtual servers are somebody else's.
+ * @param excludeCidrs Virtual servers in these ranges stay (V-13). @param staying The mode that works on this node: its
+ * iptables rules stay. @returns what was removed, in words
  */
-export async function cleanup(excludeCidrs: readonly string[]): Promise<string[]> {
-  const tables = await removeTables();
-  const device = removeDevice();
-  if (tables.length + device.length === 0) return [];
-  return [...device, ...tables, ...(await removeServers(excludeCidrs))];
+export async function cleanup(excludeCidrs: readonly string[], staying: Mode | null): Promise<string[]> {
+  const removed = [...removeDevice(), ...(await removeTables())];
+  if (removed.length > 0) removed.push(...(await removeServers(excludeCidrs)));
+  return [...removed, ...(await removeProxyRules(staying))];
 }
 
 function removeDevice(): string[] {

@@ -39,7 +39,7 @@ export async function dumpKernel(settings: NodeSettings | null, service?: string
       realServers: real.get(serverKey(server)) ?? [],
     }));
     const index = route.linkIndex(IPVS_DEVICE);
-    const addresses = index === null ? null : route.addresses(index).filter((ip) => !isLinkLocal(ip));
+    const addresses = index === null ? null : route.addresses(index).flatMap(({ ip }) => (isLinkLocal(ip) ? [] : [ip]));
     const view = { servers, addresses };
     return [...dumpParts(service === undefined ? view : viewOf(view, own), text)].join('');
   } finally {

@@ -12,6 +12,7 @@ import { BoundAddresses } from './bound-addresses.ts';
 import { cleanup } from './cleanup.ts';
 import { COMPANION } from './companion-schema.ts';
 import { CompanionTables } from './companion-tables.ts';
+import { Forwarding } from './forwarding.ts';
 import { dumpKernel } from './kernel-dump.ts';
 import { openConnection, probeKernel } from './probe.ts';
 import type { IpvsSettings } from './settings.ts';
@@ -25,18 +26,21 @@ export interface IpvsOptions {
   readonly settings: IpvsSettings;
   /** How often the kernel is compared with what was applied, in milliseconds; null: never. */
   readonly checkMs: number | null;
+  /** How often drained real servers are removed, in milliseconds; once a minute unless given. */
+  readonly tickMs?: number;
 }
 
-export function openIpvs({ events, settings, checkMs }: IpvsOptions): IpvsBackend {
+export function openIpvs({ events, settings, checkMs, tickMs }: IpvsOptions): IpvsBackend {
   return new IpvsBackend({
     events,
     settings,
     checkMs,
+    ...(tickMs !== undefined && { tickMs }),
     open: (callbacks) => openMachinery(settings, callbacks),
     probe: () => probeKernel(settings.scheduler),
     prepare: () => prepare(settings, events),
     dumpKernel,
-    cleanup: () => cleanup(settings.excludeCidrs),
+    cleanup: (staying) => cleanup(settings.excludeCidrs, staying),
   });
 }
 
@@ -61,6 +65,7 @@ function openMachinery(settings: IpvsSettings, callbacks: IpvsCallbacks): IpvsMa
   const route = new RouteWriter();
   const nft = new NftConnection();
   const committer = new Committer(nft, COMPANION.name);
+  const forwarding = new Forwarding({ events: callbacks.events });
   const watch = new DriftWatch({
     portId: nft.socket.portId,
     pollMs: POLL_MS,
@@ -77,6 +82,7 @@ function openMachinery(settings: IpvsSettings, callbacks: IpvsCallbacks): IpvsMa
     servers: new VirtualServers({ ipvs, readRealServers, settings, nowMs: () => performance.now() }),
     addresses: new BoundAddresses(route),
     companion: new CompanionTables(nft, committer),
+    openForward: (settings) => forwarding.converge(settings),
     watch: {
       start: () => {
         committer.expectedGeneration = nft.generation();
@@ -85,7 +91,7 @@ function openMachinery(settings: IpvsSettings, callbacks: IpvsCallbacks): IpvsMa
       stop: () => watch.stop(),
     },
     close: () => {
-      for (const connection of [ipvs, route, nft]) connection.close();
+      for (const connection of [ipvs, route, nft, forwarding]) connection.close();
     },
   };
 }

@@ -215,35 +215,43 @@ export class VirtualServers {
     const failures = await this.#options.ipvs.apply(requests);
     const failed = new Map(failures.map((failure) => [failure.request, failure]));
     const corrections: IpvsRequest[] = [];
+    const vanished = new Set<string>();
     for (const request of requests) {
       const failure = failed.get(request);
-      const correction = failure ? this.#correction(failure) : 'done';
+      const key = serverKey(request.server);
+      const correction = failure ? this.#correction(failure, vanished) : 'done';
       if (correction === 'done') this.#note(request, outcome);
       else if (correction !== null && again) corrections.push(...correction);
-      else outcome.failures.set(serverKey(request.server), failure!.error.message);
+      else if (!outcome.failures.has(key)) outcome.failures.set(key, failure!.error.message);
     }
     return this.#apply(corrections, outcome, false);
   }
 
-  /** What to send instead of a refused request; 'done' when the kernel is as it should be; null when nothing helps. */
-  #correction({ request, error }: IpvsFailure): readonly IpvsRequest[] | 'done' | null {
+  /**
+   * What to send instead of a refused request; 'done' when the kernel is as it should be; null when nothing helps.
+   * `vanished`: keys of virtual servers that are made anew already.
+   */
+  #correction({ request, error }: IpvsFailure, vanished: Set<string>): readonly IpvsRequest[] | 'done' | null {
     const { command, server } = request;
     const { code } = error;
-    if (command === 'newServer' && code === 'EEXIST') return [{ command: 'setServer', server: request.server }];
-    if (command === 'setServer' && code === 'ESRCH') return [...this.#anew(request.server)];
+    const key = serverKey(server);
     if (command === 'deleteServer') return code === 'ESRCH' ? 'done' : null;
+    if (command === 'newServer') return code === 'EEXIST' ? [{ command: 'setServer', server: request.server }] : null;
+    if (code === 'ESRCH') {
+      // The virtual server has vanished, with all its real servers.
+      const known = command === 'setServer' ? request.server : this.#entries.get(key)?.server;
+      if (!known) return null;
+      const anew = vanished.has(key) ? [] : this.#anew(known);
+      vanished.add(key);
+      return command === 'setServer' ? [...anew] : [...anew, request];
+    }
     if (command === 'newDestination' && code === 'EEXIST') return [{ ...request, command: 'setDestination' }];
     if (command === 'setDestination' && code === 'ENOENT')
       return request.destination.weight === 0 ? 'done' : [{ ...request, command: 'newDestination' }];
-    if (command === 'deleteDestination') return code === 'ENOENT' || code === 'ESRCH' ? 'done' : null;
-    const entry = this.#entries.get(serverKey(server));
-    if (code === 'ESRCH' && 'destination' in request && entry) {
-      return [...this.#anew(entry.server), { ...request, command: 'newDestination' } as IpvsRequest];
-    }
+    if (command === 'deleteDestination' && code === 'ENOENT') return 'done';
     return null;
   }
 
-  /** The virtual server has vanished, with all its real servers. */
   *#anew(server: VirtualServer): Generator<IpvsRequest> {
     const entry = this.#entries.get(serverKey(server));
     yield { command: 'newServer', server };

@@ -14,7 +14,7 @@ import {
 } from '../netlink/message.ts';
 import { NETLINK_NETFILTER, NetlinkSocket } from '../netlink/socket.ts';
 import { Batch, type Element } from './batch.ts';
-import { NFNL_SUBSYS_NFTABLES, NFPROTO, NFT_MSG, nfgenmsg } from './constants.ts';
+import { NFNL_SUBSYS_NFTABLES, NFPROTO, NFT_MSG, nfgenmsg, VERDICT } from './constants.ts';
 import { visitElements } from './element.ts';
 import { type Expression, readExpressions } from './expression.ts';
 
@@ -23,6 +23,8 @@ const MiB = 1 << 20;
 const ASYNC_BYTES = MiB;
 const NEW_RULE = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG.newRule;
 const RULE_HANDLE = 3;
+const CHAIN_HOOK = 4;
+const CHAIN_POLICY = 5;
 
 export interface Refusal {
   readonly errno: number;
@@ -48,6 +50,15 @@ export interface KernelChain {
   readonly name: string;
   /** hook, priority, type as `type:hook:priority`, or '' for a regular chain. */
   readonly base: string;
+}
+
+/** A base chain of any family. */
+export interface KernelBaseChain extends KernelChain {
+  /** NFPROTO of its table: 1 for inet, which is both families of IP. */
+  readonly protocol: number;
+  readonly table: string;
+  /** A packet that no rule decides about is dropped. */
+  readonly drops: boolean;
 }
 
 export interface KernelRule {
@@ -223,6 +234,21 @@ export class NftConnection {
     return out;
   }
 
+  /** The base chains of all tables and families, with turns for the event loop. @throws InterruptedDump */
+  async baseChains(): Promise<KernelBaseChain[]> {
+    const seq = this.#start(NFT_MSG.getChain, NLM_F_DUMP, null);
+    this.#request.endMessage();
+    const out: KernelBaseChain[] = [];
+    const consistent = await this.#dumpInTurns('list base chains', seq, (m) => {
+      const a = new Attributes(m.buffer, m.start + 4, m.end);
+      if (!a.has(CHAIN_HOOK)) return;
+      const protocol = m.buffer[m.start]!;
+      out.push({ ...chainOf(a), protocol, table: a.text(1) ?? '', drops: a.u32(CHAIN_POLICY) === VERDICT.drop });
+    });
+    if (!consistent) throw new InterruptedDump();
+    return out;
+  }
+
   /** Calls `visit` for each chain of all tables of a family, with turns for the event loop. @throws InterruptedDump */
   async eachChain(family: Family, visit: (table: string, chain: KernelChain) => void): Promise<void> {
     const seq = this.#start(NFT_MSG.getChain, NLM_F_DUMP, family);
@@ -372,7 +398,7 @@ export class NftConnection {
 }
 
 function chainOf(a: Attributes): KernelChain {
-  const hook = a.nested(4);
+  const hook = a.nested(CHAIN_HOOK);
   const base = hook ? `${a.text(7)}:${hook.u32(1)}:${(hook.u32(2) ?? 0) | 0}` : '';
   return { name: a.text(3) ?? '', base };
 }

@@ -12,6 +12,9 @@ const AF: ReadonlyMap<number, Family> = new Map([
 ]);
 export const IFA_ADDRESS = 1;
 export const IFA_LOCAL = 2;
+export const IFA_CACHEINFO = 6;
+/** struct ifa_cacheinfo { u32 preferred, valid, cstamp, tstamp }, seconds: valid for ever, and deprecated. */
+export const NEVER_PREFERRED = '\0\0\0\0\xff\xff\xff\xff\0\0\0\0\0\0\0\0';
 const IFA_FLAGS = 8;
 export const IFLA_IFNAME = 3;
 export const IFLA_LINKINFO = 18;

@@ -9,6 +9,7 @@ import {
   NLM_F_CREATE,
   NLM_F_DUMP,
   NLM_F_EXCL,
+  NLM_F_REPLACE,
   NLM_F_REQUEST,
 } from '../netlink/message.ts';
 import { readRefusals } from '../netlink/refusals.ts';
@@ -17,11 +18,14 @@ import {
   ADDRESS_FLAG,
   addressHeader,
   IFA_ADDRESS,
+  IFA_CACHEINFO,
   IFA_LOCAL,
   IFINFOMSG_LENGTH,
   IFLA_IFNAME,
   IFLA_INFO_KIND,
   IFLA_LINKINFO,
+  type IndexedAddress,
+  NEVER_PREFERRED,
   readAddress,
   readLink,
 } from './message.ts';
@@ -32,7 +36,7 @@ const EINTR = 4;
 const ENODEV = 19;
 const EINVAL = 22;
 const ATTEMPTS = 5;
-/** Addresses of a datagram; about 9 kB. */
+/** Addresses of a datagram; about 16 kB. */
 const DATAGRAM = 200;
 
 /** An address that could not be added or deleted. */
@@ -88,20 +92,20 @@ export class RouteWriter {
   }
 
   /**
-   * The addresses of a link, both families, canonical text.
+   * The addresses of a link, both families.
    * @throws NetlinkError ENODEV without such a link; EINTR when changes interrupted five listings in a row.
    */
-  addresses(index: number): string[] {
+  addresses(index: number): IndexedAddress[] {
     return FAMILIES.flatMap((family) => {
       const name = `list ${family} addresses of link ${index}`;
       for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-        const out: string[] = [];
+        const out: IndexedAddress[] = [];
         const seq = this.#start(RTM.getAddress, NLM_F_DUMP);
         this.#writer.raw(addressHeader(family, index));
         const complete = this.#socket.dump(name, this.#finish(), seq, (m) => {
           const address = readAddress(m.buffer.subarray(m.start, m.end));
           // A kernel without IPv6 answers for all families.
-          if (address?.index === index && address.family === family) out.push(address.ip);
+          if (address?.index === index && address.family === family) out.push(address);
         });
         if (complete) return out;
       }
@@ -110,8 +114,9 @@ export class RouteWriter {
   }
 
   /**
-   * Binds addresses with the longest prefix, IPv6 without duplicate address detection; those that are bound already
-   * count as done. Nothing else may be asked before the promise settles.
+   * Binds addresses with the longest prefix, IPv6 without duplicate address detection and deprecated, so that the kernel
+   * does not pick one as source of what goes elsewhere; those that are bound already become so. Nothing else may be asked
+   * before the promise settles.
    * @returns those that failed. @throws NetlinkError when the outcome is unknown.
    */
   addAddresses(index: number, ips: readonly string[]): Promise<AddressFailure[]> {
@@ -151,8 +156,10 @@ export class RouteWriter {
     const seqs = ips.map((ip, place) => {
       const seq = this.#socket.nextSeq();
       const last = place === ips.length - 1 ? NLM_F_ACK : 0;
-      this.#writer.startMessage(type, NLM_F_REQUEST | last | (verb === 'add' ? CREATE : 0), seq);
-      this.#address(index, ipBytes(ip)!);
+      this.#writer.startMessage(type, NLM_F_REQUEST | last | (verb === 'add' ? NLM_F_CREATE | NLM_F_REPLACE : 0), seq);
+      const bytes = ipBytes(ip)!;
+      this.#address(index, bytes);
+      if (verb === 'add' && bytes.length > 4) this.#writer.attr(IFA_CACHEINFO, NEVER_PREFERRED);
       this.#writer.endMessage();
       return seq;
     });

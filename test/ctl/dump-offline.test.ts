@@ -45,10 +45,39 @@ nodePortAddresses: [198.18.0.0/15]
   t.match(out, 'masqueraded, but kept for pods in 10.244.1.0/24');
   t.match(out, "30080 on no address: none of this node's is in nodePortAddresses");
 
-  writeFileSync(config, 'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n');
-  const other = await agentctl(...OFFLINE, '--config', config);
-  t.equal(other.code, 1);
-  t.match(other.err, 'mode ipvs');
+  writeFileSync(
+    config,
+    'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\nipvs:\n  scheduler: lc\n',
+  );
+  const other = await agentctl(...OFFLINE, '--config', config, '--service', 'shop/web');
+  t.equal(other.code, 0);
+  t.match(other.out, 'scheduler lc');
+  t.match(other.out, '-A -t 10.96.0.10:80 -s lc');
+});
+
+t.test('ipvs mode', async (t) => {
+  const ipvs = [...OFFLINE, '--proxy-mode', 'ipvs'];
+  const web = await agentctl(...ipvs, '--service', 'shop/web');
+  t.equal(web.code, 0);
+  t.equal(web.err, '');
+  golden(t, 'dump-ipvs-shop-web.txt', web.out);
+  const rules = async (...args: string[]): Promise<string> =>
+    (await agentctl(...ipvs, '--output', 'rules', ...args)).out;
+  const all = await rules();
+  t.match(
+    all,
+    /^-A -t 10\.96[\s\S]*\n\nkube-ipvs0 [^\n]*\n\ntable ip kubeplumb-ipvs \{[\s\S]*\}\n\ntable ip6 kubeplumb-ipvs \{/,
+  );
+  const six = await rules('--family', 'IPv6');
+  t.match(
+    six,
+    /^-A -t \[fd00:96::10\]:80 -s rr[\s\S]*\n\nkube-ipvs0 +DOWN +fd00:[^\n]*\n\ntable ip6 kubeplumb-ipvs \{/,
+  );
+  t.notMatch(six, /10\.96\.|table ip kubeplumb/);
+  const four = await rules('--family', 'IPv4');
+  const lines = (text: string): number =>
+    text.split('\n').filter((l) => l.startsWith('-') || l.startsWith('\t')).length;
+  t.equal(lines(six) + lines(four), lines(all), 'each line is of one family');
 });
 
 t.test('outputs', async (t) => {

@@ -15,10 +15,13 @@ interface Case {
   endpoints: readonly Raw[];
   detectLocal?: DetectLocal | null;
   masqueradeAll?: boolean;
+  /** In ipvs mode. */
+  scheduler?: string | null;
 }
 
 /** The only port of Service shop/web. */
-function explained({ spec, status, endpoints, detectLocal = PODS, masqueradeAll = false }: Case): PortExplanation {
+function explained(given: Case): PortExplanation {
+  const { spec, status, endpoints, detectLocal = PODS, masqueradeAll = false, scheduler = null } = given;
   const state = new State({ nodeName: 'node-a', startedMs: 0, allowExternalIPs: true });
   state.apply('Node', rawNode('node-a', { 'topology.kubernetes.io/zone': 'eu-1a' }));
   state.apply('Service', { ...rawService('web', spec), status });
@@ -39,7 +42,7 @@ function explained({ spec, status, endpoints, detectLocal = PODS, masqueradeAll 
     },
   };
   const addresses = { primaryFamily: 'IPv4', IPv4: '192.0.2.11', IPv6: '::1' } as const;
-  const explainer = new Explainer({ state, families: ['IPv4'], addresses, settings, refused: [] });
+  const explainer = new Explainer({ state, families: ['IPv4'], addresses, settings, scheduler, refused: [] });
   const { ports } = explainer.explain('shop/web')!;
   const plan = planService({ ...state.planInput('shop/web', 'IPv4'), nodeIP: addresses.IPv4 })!;
   t.same(ports[0]!.frontends, plan.ports[0]!.frontends, 'frontends are those of the plan');
@@ -119,6 +122,76 @@ const cases: { name: string; given: Case; traffic: string[] }[] = [
 for (const { name, given, traffic: wanted } of cases) {
   t.test(name, async (t) => t.same(traffic(explained(given)), wanted));
 }
+
+const ipvsCases: { name: string; given: Case; traffic: string[] }[] = [
+  {
+    name: 'the scheduler chooses (S-94)',
+    given: { spec: NODE_PORT, endpoints: [here, there] },
+    traffic: ['internal cluster endpoints null exceptPods', 'external cluster endpoints null always'],
+  },
+  {
+    name: 'one endpoint',
+    given: { endpoints: [there] },
+    traffic: ['internal cluster endpoints 100 exceptPods'],
+  },
+  {
+    name: 'no detector: traffic of the node is masqueraded (S-93)',
+    given: { endpoints: [here], detectLocal: null },
+    traffic: ['internal cluster endpoints 100 node'],
+  },
+  {
+    name: 'masqueradeAll',
+    given: { endpoints: [here], detectLocal: null, masqueradeAll: true },
+    traffic: ['internal cluster endpoints 100 always'],
+  },
+  {
+    name: 'externalTrafficPolicy Local is for every origin (S-91)',
+    given: { spec: { ...NODE_PORT, externalTrafficPolicy: 'Local' }, endpoints: [here, there, far] },
+    traffic: ['internal cluster endpoints null exceptPods', 'external local endpoints 100 never'],
+  },
+  {
+    name: 'the same without endpoints here',
+    given: { spec: { ...NODE_PORT, externalTrafficPolicy: 'Local' }, endpoints: [there, far] },
+    traffic: ['internal cluster endpoints null exceptPods', 'external cluster endpoints null never fallback'],
+  },
+  {
+    name: 'internalTrafficPolicy Local without endpoints here (S-90)',
+    given: { spec: { ...NODE_PORT, internalTrafficPolicy: 'Local' }, endpoints: [there, far] },
+    traffic: ['internal cluster endpoints null exceptPods fallback', 'external cluster endpoints null always'],
+  },
+  {
+    name: 'the same without external traffic: refused, not dropped (S-92)',
+    given: { spec: { internalTrafficPolicy: 'Local' }, endpoints: [there, far] },
+    traffic: ['internal local reject null exceptPods'],
+  },
+  {
+    name: 'no endpoints',
+    given: { spec: { ...NODE_PORT, externalTrafficPolicy: 'Local' }, endpoints: [] },
+    traffic: ['internal cluster reject null exceptPods', 'external local reject null never'],
+  },
+];
+
+for (const { name, given, traffic: wanted } of ipvsCases) {
+  t.test(`ipvs: ${name}`, async (t) => {
+    const port = explained({ scheduler: 'lc', ...given });
+    t.equal(port.scheduler, 'lc');
+    const fallbacks = port.traffic.map(({ fallback }) => (fallback ? ' fallback' : ''));
+    t.same(
+      traffic(port).map((text, i) => text + fallbacks[i]),
+      wanted,
+    );
+  });
+}
+
+t.test('ipvs: who gets what', async (t) => {
+  const spec = { ...NODE_PORT, externalTrafficPolicy: 'Local' };
+  const endpoints = [here, there, { ...far, conditions: notReady }];
+  const port = explained({ spec, endpoints, scheduler: 'rr' });
+  t.same(endpoint(port, '10.244.1.1'), { ...endpoint(port, '10.244.1.1'), shares: { internal: null, external: 100 } });
+  t.same(endpoint(port, '10.244.2.1').shares, { internal: null });
+  t.same(endpoint(port, '10.244.2.1').leftOut, { external: 'on another node' });
+  t.same(endpoint(port, '10.244.3.1').leftOut, { internal: 'not ready', external: 'not ready' });
+});
 
 t.test('why endpoints are left out', async (t) => {
   const port = explained({

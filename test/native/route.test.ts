@@ -48,6 +48,32 @@ t.test('what does not fit is a RangeError', async (t) => {
   t.throws(() => readLink(Buffer.alloc(15)), RangeError);
 });
 
+const LINK = 16;
+const ADDRESS = 20;
+
+/** A notification of a link, or of an address of a link. */
+function notification(type: number, linkIndex: number): Buffer {
+  const out = Buffer.alloc(24);
+  out.writeUInt32LE(24, 0);
+  out.writeUInt16LE(type, 4);
+  out.writeUInt32LE(linkIndex, 20);
+  return out;
+}
+
+t.test('addresses of links that nobody cares for are no change', async (t) => {
+  const answers: Buffer[] = [];
+  const monitor = new RouteMonitor({ socket: { receive: () => answers.shift() ?? null, close: () => undefined } });
+  const isSeven = (index: number): boolean => index === 7;
+  answers.push(notification(ADDRESS, 7));
+  t.equal(monitor.drain(isSeven), false);
+  answers.push(notification(ADDRESS, 7), notification(ADDRESS, 8), notification(ADDRESS, 7));
+  t.equal(monitor.drain(isSeven), true);
+  answers.push(notification(LINK, 7));
+  t.equal(monitor.drain(isSeven), true, 'the link itself');
+  answers.push(notification(ADDRESS, 7));
+  t.equal(monitor.drain(), true);
+});
+
 t.test('lost notifications count as a change, other errors are thrown', async (t) => {
   const answers: (Buffer | null | Error)[] = [];
   const socket = {
@@ -60,7 +86,7 @@ t.test('lost notifications count as a change, other errors are thrown', async (t
   };
   const monitor = new RouteMonitor({ socket });
   t.equal(monitor.drain(), false);
-  answers.push(new NetlinkError('receive', 105), Buffer.alloc(16), Buffer.alloc(16));
+  answers.push(new NetlinkError('receive', 105), notification(LINK, 1), notification(LINK, 1));
   t.equal(monitor.drain(), true);
   t.equal(answers.length, 0, 'everything was read');
   answers.push(new NetlinkError('receive', 1));

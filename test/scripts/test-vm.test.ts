@@ -15,11 +15,12 @@ function judged(tap: string, end: string | null): object {
 }
 
 t.test('command line', async (t) => {
-  t.strictSame(parseArguments([]), { kernels: KERNELS, files: [], cpus: 2, times: false });
-  t.strictSame(parseArguments(['6.1', '--cpus', '1', FILE, '6.12.107+deb13', '--times']), {
+  t.strictSame(parseArguments([]), { kernels: KERNELS, files: [], cpus: 2, limit: 600, times: false });
+  t.strictSame(parseArguments(['6.1', '--cpus', '1', FILE, '6.12.107+deb13', '--times', '--limit', '90']), {
     kernels: ['6.1', '6.12.107+deb13'],
     files: [FILE],
     cpus: 1,
+    limit: 90,
     times: true,
   });
   for (const args of [['--cpus'], ['--cpus', 'x'], ['--cpus', '0']]) t.throws(() => parseArguments(args), /--cpus/);
@@ -36,7 +37,10 @@ t.test('command line of the kit', async (t) => {
   t.throws(() => kit.parseArguments([]), /--mode is missing/);
   t.throws(() => kit.parseArguments(['--mode']), /--mode needs a value/);
   const command = kit.kitCommand({ mode: 'ipvs', kit: ['--family', '4'] });
-  t.match(command.join(' '), /--mode ipvs --proxy agent --settle 20000 --command .*main\.ts .*\{config\} --family 4$/);
+  t.match(
+    command.join(' '),
+    /--mode ipvs --proxy agent --settle 20000 --command .*kubeplumb\.js .*\{config\} --family 4$/,
+  );
 });
 
 t.test('files', async (t) => {
@@ -58,7 +62,7 @@ t.test('results', async (t) => {
   const good = 'TAP version 14\nok 1 - a\n# Subtest: s\n    ok 1 - b\n    1..1\nok 2 - s # time=1ms\n\n1..2\n';
   t.strictSame(judged(good, '0 1234'), { passed: 2, failed: 0, skipped: {}, problem: null });
   t.match(judged(good, '7 1234'), { passed: 2, failed: 1, problem: 'exitCode: 7' }, 'a bad end');
-  t.match(judged(good, '124 1234'), { failed: 1, problem: /no end after/ });
+  t.match(judged(good, '124 1234'), { failed: 1, problem: /no end within/ });
   t.match(judged(good, null), { failed: 1, problem: /the machine ended before/ });
   t.match(judged('', '0 1234'), { passed: 0, failed: 1, problem: 'ran no assertion' });
   t.match(judged('not ok 1 - a\n1..1\n', '1 1234'), { passed: 0, failed: 1, problem: null });

@@ -14,6 +14,7 @@ function setUp() {
     families: ['IPv4'],
     addresses: { primaryFamily: 'IPv4', IPv4: '192.0.2.11', IPv6: '::1' },
     settings: SETTINGS,
+    scheduler: null,
     refused: [{ service: 'shop/web', family: 'IPv4', message: 'no memory' }],
   };
   let started = false;

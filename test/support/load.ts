@@ -9,8 +9,9 @@ import {
   type LoadResult,
   monotonicMs,
 } from './host-calls.ts';
+import { scaled } from './time-scale.ts';
 
-const TICK_MS = 2;
+const TICK_MS = scaled(2);
 
 export class Load {
   readonly #options: LoadOptions;

@@ -102,6 +102,6 @@ export async function until(what: string, holds: () => boolean | Promise<boolean
   const deadline = performance.now() + scaled(limitMs);
   while (!(await holds())) {
     if (performance.now() > deadline) throw new Error(`never came true: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await new Promise((resolve) => setTimeout(resolve, scaled(5)));
   }
 }

@@ -2,9 +2,9 @@
 // it, refusals name what is at fault, and what others have stays as it is.
 import t from 'tap';
 import { JUMPS } from '../../../backends/iptables/fixed-rules.ts';
-import { isOurChain } from '../../../backends/iptables/netlink-rules.ts';
 import type { WriteCounts, WriteResult } from '../../../backends/iptables/netlink-writer.ts';
 import { createCounters } from '../../../backends/iptables/nfacct.ts';
+import { isOurChain } from '../../../backends/iptables/proxy-rules.ts';
 import { type Rule, TABLES } from '../../../backends/iptables/rule.ts';
 import type { ChainContent, Insertion, RuleChanges } from '../../../backends/iptables/rule-changes.ts';
 import { type Tables, tablesOf } from '../../../backends/iptables/ruleset.ts';

@@ -1,0 +1,28 @@
+// What a change of Services concerns in the kernel, put together from several changes.
+import type { Family } from '../../native/ip.ts';
+import { type Touched, touch } from './ledger.ts';
+
+/** A Service, and what its change concerns; '' for what is nobody's. */
+export interface Change {
+  readonly service: string;
+  readonly family: Family;
+  readonly touched: Touched;
+}
+
+/** What changes concern, each once, in order. */
+export function union(changes: readonly Change[], of: (touched: Touched) => Iterable<string>): string[] {
+  const out = new Set<string>();
+  for (const { touched } of changes) for (const value of of(touched)) out.add(value);
+  return [...out];
+}
+
+/** Elements of the companion tables that changes concern. */
+export function elementsOf(changes: readonly Change[]): Map<Family, Touched['elements']> {
+  const out = new Map<Family, Touched['elements']>();
+  for (const { family, touched } of changes) {
+    let all = out.get(family);
+    if (!all) out.set(family, (all = new Map()));
+    for (const [set, keys] of touched.elements) for (const key of keys) touch(all, set, key);
+  }
+  return out;
+}

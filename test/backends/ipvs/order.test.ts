@@ -1,0 +1,179 @@
+// The order of steps: an address leads to IPVS only while its filters and its virtual server are there, so it is bound
+// last and goes first.
+import t from 'tap';
+import { IpvsBackend, type IpvsMachinery } from '../../../backends/ipvs/backend.ts';
+import { BoundAddresses } from '../../../backends/ipvs/bound-addresses.ts';
+import type { CompanionTables } from '../../../backends/ipvs/companion-tables.ts';
+import { VirtualServers } from '../../../backends/ipvs/virtual-servers.ts';
+import type { Endpoint, ServicePlan } from '../../../backends/service-plan.ts';
+import { type RealServerState, type ServerId, serverKey } from '../../../native/ipvs/objects.ts';
+import type { IpvsRequest } from '../../../native/ipvs/requests.ts';
+import { NetlinkError } from '../../../native/netlink/error.ts';
+import type { RouteWriter } from '../../../native/route/writer.ts';
+import { EventLog } from '../../support/own-namespace.ts';
+import { changeTo, endpoints, portPlan, SETTINGS, servicePlan } from '../../support/plans.ts';
+
+const ESRCH = 3;
+const EINVAL = 22;
+const IP = '10.96.0.1';
+const web = (cluster: readonly Endpoint[], ip = IP): ServicePlan =>
+  servicePlan('web', [portPlan({ cluster, frontends: [{ kind: 'clusterIP', ip, port: 80 }] })]);
+
+/** Writes down what it is asked for; connections of real servers as a test says. */
+class Kernel {
+  steps: string[] = [];
+  connections = new Map<string, number>();
+  refuses: (request: IpvsRequest) => boolean = () => false;
+  readonly #real = new Map<string, Map<string, RealServerState>>();
+
+  taken(): string[] {
+    return this.steps.splice(0);
+  }
+
+  /** @returns the kernel's refusal, or null */
+  #one(request: IpvsRequest): NetlinkError | null {
+    const { command, server } = request;
+    const key = serverKey(server);
+    const real = this.#real.get(key);
+    if (this.refuses(request)) return new NetlinkError('test', EINVAL, 'refused');
+    if (command !== 'newServer' && real === undefined) return new NetlinkError('test', ESRCH);
+    const weight = request.command === 'newDestination' || request.command === 'setDestination';
+    const what = 'destination' in request ? request.destination.ip : server.ip;
+    this.steps.push(`${command} ${what}${weight ? ` ${request.destination.weight}` : ''}`);
+    if (command === 'newServer') this.#real.set(key, new Map());
+    if (command === 'deleteServer') this.#real.delete(key);
+    if (request.command === 'deleteDestination') real!.delete(what);
+    if (weight) real!.set(what, { ...request.destination, active: this.connections.get(what) ?? 0, inactive: 0 });
+    return null;
+  }
+
+  machinery(): IpvsMachinery {
+    const ipvs = {
+      apply: async (requests: readonly IpvsRequest[]) => {
+        const failures = [];
+        for (const request of requests) {
+          const error = this.#one(request);
+          if (error) failures.push({ request, error });
+        }
+        return failures;
+      },
+      servers: async () => [],
+      realServers: (server: ServerId) => [...(this.#real.get(serverKey(server))?.values() ?? [])],
+    };
+    const told = (verb: string, ips: readonly string[]) => {
+      for (const ip of ips) this.steps.push(`${verb} ${ip}`);
+      return Promise.resolve([]);
+    };
+    const route: Partial<RouteWriter> = {
+      linkIndex: () => 7,
+      addresses: () => [],
+      addAddresses: (_, ips) => told('bind', ips),
+      deleteAddresses: (_, ips) => told('unbind', ips),
+    };
+    const companion: Partial<CompanionTables> = {
+      read: async () => {},
+      elementKeys: () => new Map(),
+      applyStructure: async () => void this.steps.push('tables'),
+      update: async () => void this.steps.push('elements'),
+    };
+    return {
+      servers: new VirtualServers({
+        ipvs,
+        readRealServers: () => new Map(),
+        settings: { excludeCidrs: [], drainLimitSeconds: null },
+        nowMs: () => 0,
+      }),
+      addresses: new BoundAddresses(route as RouteWriter),
+      companion: companion as CompanionTables,
+      openForward: async () => null,
+      watch: { start() {}, stop() {} },
+      close() {},
+    };
+  }
+}
+
+t.test('one change after another', async (t) => {
+  const kernel = new Kernel();
+  const events = new EventLog();
+  const settings = {
+    scheduler: 'rr',
+    excludeCidrs: [],
+    strictArp: false,
+    tcpTimeoutSeconds: 0,
+    tcpFinTimeoutSeconds: 0,
+    udpTimeoutSeconds: 0,
+    drainLimitSeconds: null,
+  };
+  const backend = new IpvsBackend({
+    events,
+    settings,
+    open: () => kernel.machinery(),
+    probe: async () => {},
+    prepare: () => void kernel.steps.push('prepare'),
+    dumpKernel: async () => '',
+    cleanup: async () => [],
+    checkMs: null,
+  });
+  t.teardown(() => backend.close());
+  await backend.start({ ...SETTINGS, families: { IPv4: SETTINGS.families.IPv4! } }, [web(endpoints(2))]);
+  t.strictSame(
+    kernel.taken(),
+    [
+      'prepare',
+      'tables',
+      'elements',
+      `newServer ${IP}`,
+      'newDestination 10.128.0.1 1',
+      'newDestination 10.128.0.2 1',
+      `bind ${IP}`,
+    ],
+    'start: filters, virtual server with its real servers, address',
+  );
+
+  const sync = async (plan: ServicePlan) => {
+    const { refused } = await backend.sync([changeTo(plan)]);
+    return { refused, steps: kernel.taken().filter((step) => step !== 'elements') };
+  };
+  t.strictSame(
+    (await sync(web(endpoints(2, 2)))).steps,
+    ['newDestination 10.128.0.3 1', 'setDestination 10.128.0.1 0', 'deleteDestination 10.128.0.1'],
+    'who comes is there before who leaves goes',
+  );
+  kernel.connections.set('10.128.0.4', 3);
+  t.strictSame((await sync(web(endpoints(2, 3)))).steps, [
+    'newDestination 10.128.0.4 1',
+    'setDestination 10.128.0.2 0',
+    'deleteDestination 10.128.0.2',
+  ]);
+  t.strictSame((await sync(web(endpoints(1, 3)))).steps, ['setDestination 10.128.0.4 0'], 'one with connections stays');
+  t.strictSame((await sync(web(endpoints(1, 3)))).steps, [], 'and costs no more');
+
+  await backend.sync([changeTo(web(endpoints(1, 3), '10.96.0.2'))]);
+  t.strictSame(
+    kernel.taken(),
+    [
+      `unbind ${IP}`,
+      'elements',
+      'newServer 10.96.0.2',
+      'newDestination 10.128.0.3 1',
+      'bind 10.96.0.2',
+      `deleteServer ${IP}`,
+    ],
+    'another address: the old one goes first, its virtual server last',
+  );
+
+  kernel.refuses = ({ command }) => command === 'newServer';
+  const { refused, steps } = await sync(web(endpoints(1), '10.96.0.3'));
+  t.match(refused, [{ service: 'shop/web' }]);
+  t.notOk(steps.includes('bind 10.96.0.3'));
+  kernel.refuses = () => false;
+  t.strictSame(
+    (await sync(web(endpoints(1), '10.96.0.3'))).steps,
+    ['newServer 10.96.0.3', 'newDestination 10.128.0.1 1', 'bind 10.96.0.3'],
+    'the next try binds it',
+  );
+
+  await backend.sync([{ service: 'shop/web', family: 'IPv4', plan: null }]);
+  t.strictSame(kernel.taken(), ['unbind 10.96.0.3', 'elements', 'deleteServer 10.96.0.3']);
+  t.strictSame(events.errors, []);
+});
