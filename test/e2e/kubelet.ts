@@ -7,7 +7,7 @@ import { NODES, type Topology } from '../../e2e/cluster/namespaces/topology.ts';
 
 const ROUND_MS = 150;
 /** Instead of the pods' own: as long as nodes need to hear of it. */
-const DRAIN_MS = 1500;
+const DRAIN_MS = 3000;
 
 /** Requests to an API server: path below the server's URL, and what is sent. @throws Error with the server's message */
 export type Call = (method: string, path: string, type?: string, content?: unknown) => Promise<unknown>;
