@@ -1,4 +1,5 @@
 // What a check is, and the few verbs all checks are written in.
+import { isIP } from 'node:net';
 import type { Test } from 'tap';
 import type { Family } from '../../native/ip.ts';
 import type { Capability, Client, Dial, DialResult, Service } from '../cluster/cluster.ts';
@@ -92,7 +93,8 @@ export async function seenAs(
   await eventually(t, stage, `${client.name} → ${dial.host}:${dial.port}: ${what}`, async () => {
     const result = await stage.cluster.dial(client, { ...dial, request: 'clientip' });
     const good = result.errors.length === 0 && result.responses.length > 0;
-    return good && result.responses.every((seen) => wanted(addressOf(seen))) ? null : `found ${text(result)}`;
+    const right = result.responses.every((seen) => isIP(addressOf(seen)) !== 0 && wanted(addressOf(seen)));
+    return good && right ? null : `found ${text(result)}`;
   });
 }
 

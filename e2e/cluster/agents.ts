@@ -9,6 +9,7 @@ const NAMESPACE = 'kube-system';
 const NAME = 'kubeplumb';
 const SELECTOR = 'app.kubernetes.io/name=kubeplumb';
 const ROLLOUT_LIMIT = '600s';
+const RESTART_LIMIT_MS = 600_000;
 
 export interface Settings {
   readonly mode: ProxyMode;
@@ -51,6 +52,7 @@ interface PodList {
   readonly items: readonly {
     readonly metadata: { readonly name: string; readonly deletionTimestamp?: string };
     readonly spec: { readonly nodeName?: string };
+    readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
   }[];
 }
 
@@ -131,9 +133,18 @@ export class Agents {
     await this.deploy({ ...this.#settings!, image });
   }
 
+  /** @throws Error when there is no other pod that is ready within ten minutes */
   async restart(node: string): Promise<void> {
-    await this.#kubectl.run(['delete', 'pod', '-n', NAMESPACE, await this.#podOn(node), '--wait']);
-    await this.#daemonSet('status', `--timeout=${ROLLOUT_LIMIT}`);
+    const old = await this.#podOn(node);
+    await this.#kubectl.run(['delete', 'pod', '-n', NAMESPACE, old, '--wait']);
+    // The DaemonSet's status may still be that of before.
+    const deadline = performance.now() + RESTART_LIMIT_MS;
+    for (;;) {
+      const next = (await this.#list()).find(({ metadata, spec }) => spec.nodeName === node && metadata.name !== old);
+      if (next?.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True')) return;
+      if (performance.now() > deadline) throw new Error(`no agent is ready on node ${node} after ${old} was deleted`);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
   }
 
   /** Log and dump of each agent, by file name. */

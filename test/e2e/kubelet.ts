@@ -1,5 +1,6 @@
 // As much of kubelets and controllers as the checks need through the real kube-apiserver: pods become processes in network
 // namespaces of two nodes, Services get EndpointSlices, Deployments roll. It polls; what it does is decided anew each round.
+import { parse } from 'yaml';
 import type { ApiObject, Pod as PodAddresses, Service } from '../../e2e/cluster/cluster.ts';
 import { endpointSlices } from '../../e2e/cluster/namespaces/endpoint-slices.ts';
 import { Netexec } from '../../e2e/cluster/namespaces/netexec.ts';
@@ -7,7 +8,7 @@ import { NODES, type Topology } from '../../e2e/cluster/namespaces/topology.ts';
 
 const ROUND_MS = 150;
 /** Instead of the pods' own: as long as nodes need to hear of it. */
-const DRAIN_MS = 1500;
+const DRAIN_MS = 3000;
 
 /** Requests to an API server: path below the server's URL, and what is sent. @throws Error with the server's message */
 export type Call = (method: string, path: string, type?: string, content?: unknown) => Promise<unknown>;
@@ -21,6 +22,11 @@ interface PodObject extends ApiObject {
   };
 }
 
+interface DaemonSetObject extends ApiObject {
+  readonly metadata: ApiObject['metadata'] & { readonly namespace: string; readonly generation: number };
+  readonly spec: DeploymentObject['spec'];
+}
+
 interface DeploymentObject extends ApiObject {
   readonly metadata: ApiObject['metadata'] & { readonly namespace: string; readonly generation: number };
   readonly spec: {
@@ -29,8 +35,14 @@ interface DeploymentObject extends ApiObject {
   };
 }
 
+/** What runs for a pod. */
+interface Process {
+  readonly ready: Promise<unknown>;
+  stop(): Promise<unknown>;
+}
+
 interface Running extends PodAddresses {
-  readonly process: Netexec;
+  readonly process: Process;
   readonly hostNetwork: boolean;
   /** On the performance clock; null while nobody has asked for the end. */
   endsAt: number | null;
@@ -39,15 +51,18 @@ interface Running extends PodAddresses {
 export class Kubelet {
   readonly #call: Call;
   readonly #topology: Topology;
+  readonly #startAgent: (node: string, mode: string) => Process;
   readonly #running = new Map<string, Running>();
   readonly #slices = new Map<string, string>();
   #stopped = false;
   #done: Promise<void> = Promise.resolve();
   #lastPod = 0;
 
-  constructor(topology: Topology, call: Call) {
+  /** @param startAgent runs the agent on a node, for pods of the DaemonSet kubeplumb */
+  constructor(topology: Topology, call: Call, startAgent: (node: string, mode: string) => Process) {
     this.#topology = topology;
     this.#call = call;
+    this.#startAgent = startAgent;
   }
 
   /** Makes the Nodes and begins. @param failed told when a round fails */
@@ -94,26 +109,25 @@ export class Kubelet {
         deployment,
         pods.filter(({ metadata }) => metadata.labels?.deployment === deployment.metadata.name),
       );
+    for (const daemonSet of await this.#list<DaemonSetObject>('/apis/apps/v1/daemonsets'))
+      await this.#onEachNode(
+        daemonSet,
+        pods.filter(({ metadata }) => isAgent(metadata)),
+      );
     await Promise.all(pods.map((pod) => this.#sync(pod)));
     await this.#publish(pods);
   }
 
   /** Starts a pod that is new, and ends one that is to go once its time is over. */
-  async #sync({ metadata: { name, namespace, deletionTimestamp }, spec }: PodObject): Promise<void> {
+  async #sync({ metadata, spec }: PodObject): Promise<void> {
+    const { name, namespace, deletionTimestamp } = metadata;
     const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
     const running = this.#running.get(name);
     if (running === undefined) {
       if (deletionTimestamp !== undefined) return;
-      const { nodeName: node, hostNetwork = false, containers } = spec;
-      const port = (flag: string): number =>
-        Math.max(0, Number(containers[0]!.args.find((arg) => arg.startsWith(`--${flag}-port=`))?.split('=')[1] ?? 0));
+      const { nodeName: node, hostNetwork = false } = spec;
       const ips = hostNetwork ? NODES.find((n) => n.name === node)!.ips : this.#topology.addPod(name, node);
-      const process = new Netexec(hostNetwork ? node : name, {
-        name,
-        httpPort: port('http'),
-        udpPort: port('udp'),
-        timeoutMs: 1500,
-      });
+      const process = isAgent(metadata) ? this.#startAgent(node, await this.#mode()) : netexec(name, spec);
       this.#running.set(name, { name, node, ips, process, hostNetwork, endsAt: null });
       await process.ready;
       const podIPs = ips.map((ip) => ({ ip }));
@@ -168,6 +182,42 @@ export class Kubelet {
     });
   }
 
+  /** The mode that the agents' ConfigMap says. */
+  async #mode(): Promise<string> {
+    const map = (await this.#call('GET', '/api/v1/namespaces/kube-system/configmaps/kubeplumb')) as {
+      data: Record<string, string>;
+    };
+    return parse(map.data['config.conf']!).mode;
+  }
+
+  /** A pod on each node; those of another version go, one a round. */
+  async #onEachNode({ metadata, spec: { template } }: DaemonSetObject, pods: readonly PodObject[]): Promise<void> {
+    const { name, namespace, generation } = metadata;
+    const version = JSON.stringify(template);
+    const alive = pods.filter((pod) => pod.metadata.deletionTimestamp === undefined);
+    const ready = alive.filter((pod) => this.#running.has(pod.metadata.name));
+    const old = alive.find((pod) => versionOf(pod.metadata) !== version);
+    const bare = NODES.find((node) => !pods.some(({ spec }) => spec.nodeName === node.name));
+    if (bare !== undefined) {
+      const pod = {
+        name: `${name}-${++this.#lastPod}`,
+        namespace,
+        labels: template.metadata.labels,
+        annotations: { version },
+      };
+      const object = { apiVersion: 'v1', kind: 'Pod', metadata: pod, spec: { ...template.spec, nodeName: bare.name } };
+      await this.#apply(`/api/v1/namespaces/${namespace}/pods/${pod.name}`, object);
+    } else if (old !== undefined && ready.length === NODES.length) {
+      await this.#call('DELETE', `/api/v1/namespaces/${namespace}/pods/${old.metadata.name}`);
+    }
+    const updatedNumberScheduled = alive.filter((pod) => versionOf(pod.metadata) === version).length;
+    const counts = { currentNumberScheduled: alive.length, numberReady: ready.length, numberAvailable: ready.length };
+    const status = { observedGeneration: generation, desiredNumberScheduled: NODES.length, numberMisscheduled: 0 };
+    await this.#merge(`/apis/apps/v1/namespaces/${namespace}/daemonsets/${name}/status`, {
+      status: { ...status, ...counts, updatedNumberScheduled },
+    });
+  }
+
   async #publish(pods: readonly PodObject[]): Promise<void> {
     const listed = new Set<string>();
     const services = (await this.#list<Service>('/api/v1/services')).filter(({ spec }) => spec.selector !== undefined);
@@ -202,6 +252,17 @@ export class Kubelet {
     await this.#done;
     await Promise.all([...this.#running.values()].map((running) => this.#end(running)));
   }
+}
+
+const isAgent = (metadata: ApiObject['metadata']): boolean =>
+  metadata.labels?.['app.kubernetes.io/name'] === 'kubeplumb';
+
+/** The process of a pod of the checks. */
+function netexec(name: string, { nodeName, hostNetwork = false, containers }: PodObject['spec']): Netexec {
+  const port = (flag: string): number =>
+    Math.max(0, Number(containers[0]!.args.find((arg) => arg.startsWith(`--${flag}-port=`))?.split('=')[1] ?? 0));
+  const servers = { httpPort: port('http'), udpPort: port('udp') };
+  return new Netexec(hostNetwork ? nodeName : name, { name, ...servers, timeoutMs: 1500 });
 }
 
 const versionOf = (metadata: ApiObject['metadata']): string =>

@@ -91,6 +91,7 @@ class TestApi implements Api {
   readonly #server = new TestApiServer({ bookmarkEveryMs: 1000 });
   readonly #services = new Map<string, Service>();
   #port = 0;
+  #count = 0;
 
   get agentFlags(): string[] {
     return [`--master=http://${LAN_IPS[0]}:${this.#port}`];
@@ -105,10 +106,10 @@ class TestApi implements Api {
     if (object.kind === 'Namespace') return object;
     const { name } = object.metadata;
     const present = this.#services.get(name);
-    const stored = object.kind === 'Service' ? allocated(object, present, [...this.#services.values()]) : object;
+    const stored = object.kind === 'Service' ? allocated(object, present, () => ++this.#count) : object;
     if (object.kind === 'Service') this.#services.set(name, stored as Service);
-    this.#server.store.put(stored as StoredObject);
-    return stored;
+    const { version } = this.#server.store.put(stored as StoredObject);
+    return { ...stored, metadata: { ...stored.metadata, resourceVersion: String(version) } };
   }
 
   async putStatus(object: ApiObject, status: unknown): Promise<void> {

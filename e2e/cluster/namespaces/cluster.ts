@@ -5,7 +5,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { agentctl } from '../../../test/support/agentctl.ts';
 import { within } from '../../../test/support/namespaces.ts';
-import { RunningAgent } from '../../../test/support/running-agent.ts';
+import { agentFolder, RunningAgent } from '../../../test/support/running-agent.ts';
 import { scaled } from '../../../test/support/time-scale.ts';
 import {
   type ApiObject,
@@ -34,8 +34,8 @@ const NAMESPACE = 'e2e';
 /** Of clients on nodes and outside; servers in pods have the usual ones. */
 const CLIENT_PORT = 28_080;
 const DIAL_TIMEOUT_MS = 1500;
-/** As long as a pod still serves after its end was told. */
-const DRAIN_MS = 1000;
+/** As long as a pod still serves after all nodes know of its end: for connections under way. */
+const DRAIN_MS = 500;
 
 const MISSING: Partial<Record<Capability, string>> = {
   dns: 'no DNS server runs in the namespaces',
@@ -64,6 +64,8 @@ export class NamespacesCluster implements Cluster {
   readonly #topology: Topology;
   readonly #api: Api;
   readonly #agents = new Map<string, RunningAgent>();
+  /** For the sockets of the agents on a node, one after the other. */
+  readonly #folders = new Map(NODES.map(({ name }) => [name, agentFolder()]));
   /** All that can dial, by name. */
   readonly #netexecs = new Map<string, { process: Netexec; port: number }>();
   readonly #pods = new Map<string, RunningPod>();
@@ -114,7 +116,7 @@ export class NamespacesCluster implements Cluster {
         ...this.#api.agentFlags,
       ];
       const net = { spawn: (_: string, ...rest: SpawnRest) => this.#topology.spawn(node, ...rest) };
-      const agent = new RunningAgent({ net, mode: this.mode, flags });
+      const agent = new RunningAgent({ net, mode: this.mode, flags, folder: this.#folders.get(node)! });
       this.#agents.set(node, agent);
       await agent.ready();
     };
@@ -152,8 +154,11 @@ export class NamespacesCluster implements Cluster {
     const pods = names.flatMap((name) => this.#pods.get(name) ?? []);
     if (pods.length === 0) return;
     for (const pod of pods) this.#pods.set(pod.name, { ...pod, terminating: true });
-    await this.#publish();
-    await new Promise((resolve) => setTimeout(resolve, scaled(DRAIN_MS)));
+    const version = await this.#publish();
+    if (version > 0) {
+      await Promise.all([...this.#agents.values()].map((agent) => agent.acknowledged(version)));
+      await new Promise((resolve) => setTimeout(resolve, scaled(DRAIN_MS)));
+    }
     for (const { name, hostNetwork } of pods) {
       this.#pods.delete(name);
       await this.#netexecs.get(name)?.process.stop();
@@ -163,16 +168,18 @@ export class NamespacesCluster implements Cluster {
     await this.#publish();
   }
 
-  /** Writes the slices that differ from those written before. */
-  async #publish(): Promise<void> {
+  /** Writes the slices that differ from those written before. @returns the last one's version, 0 when none did */
+  async #publish(): Promise<number> {
+    let version = 0;
     for (const service of this.#services.values()) {
       for (const slice of endpointSlices(service, [...this.#pods.values()])) {
         const text = JSON.stringify(slice);
         if (this.#slices.get(slice.metadata.name) === text) continue;
         this.#slices.set(slice.metadata.name, text);
-        await this.#api.put(slice);
+        version = Number((await this.#api.put(slice)).metadata.resourceVersion);
       }
     }
+    return version;
   }
 
   async outside(): Promise<Client> {

@@ -1,0 +1,23 @@
+// `npm run e2e -- --deploy` deploys daemonset.yaml, restarts, upgrades and reconfigures its agents under load, and takes it back.
+import t from 'tap';
+import { controlPlaneMissing } from '../support/control-plane.ts';
+import { namespacesMissing } from '../support/namespaces.ts';
+import { scaled } from '../support/time-scale.ts';
+import { startPlayedCluster } from './played-cluster.ts';
+
+const CHECKS = ['an agent restarts', 'agents are upgraded', 'the mode changes'];
+
+t.setTimeout(scaled(115_000));
+const reason = (await namespacesMissing()) ?? controlPlaneMissing();
+
+t.test('npm run e2e -- --deploy', { skip: reason ?? false, timeout: 0 }, async (t) => {
+  const cluster = await startPlayedCluster(t);
+  const args = ['--deploy', '--proxy-mode', 'nftables', ...CHECKS.flatMap((name) => ['--check', name])];
+  const { code, table, said } = await cluster.e2e(args, { E2E_UPGRADE_IMAGE: 'kubeplumb:next' });
+  t.comment(table.join('\n'));
+  t.equal(code, 0, `exit code 0: ${said.join('; ')}`);
+  t.equal(table.filter((line) => line.startsWith('passed')).length, CHECKS.length, 'all checks were run');
+  t.same(cluster.failures, [], 'the players had no trouble');
+  const { items } = (await cluster.call('GET', '/apis/apps/v1/daemonsets')) as { items: unknown[] };
+  t.same(items, [], 'the DaemonSet is gone again');
+});
