@@ -49,7 +49,9 @@ const tablesOfOurs = (node: TestNode): string[] =>
     .filter((line) => / kubeplumb$/.test(line));
 const chainsOfIptables = (node: TestNode): string[] => {
   const tools = new NodeTools(node.net, 'nft');
-  return [...tools.saved('IPv4'), ...tools.saved('IPv6')].filter((line) => line.startsWith(':KUBE-'));
+  // The kubelet may have KUBE-FIREWALL too, and ipvs mode KUBE-FORWARD: they stay.
+  const all = [...tools.saved('IPv4'), ...tools.saved('IPv6')];
+  return all.filter((line) => /^:KUBE-(?!FIREWALL|FORWARD)/.test(line));
 };
 
 export const NFTABLES: OtherMode = { name: 'nftables', options: { mode: 'nftables' }, leftovers: tablesOfOurs };
