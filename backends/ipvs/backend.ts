@@ -222,6 +222,8 @@ export class IpvsBackend implements Backend {
     await companion.applyStructure(this.#current, this.#ledgers, counts);
     const refused = await this.#converge(everything, counts, true);
     for (const { message } of refused) this.#options.events.error('cannot repair', new Error(message));
+    // What the kernel refuses stays different; it was told with the Service.
+    if (counts.added + counts.deleted + counts.objects === 0) return null;
     return { description: differences.join('; '), culprit: null, counts };
   }
 
