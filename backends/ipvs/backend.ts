@@ -223,7 +223,7 @@ export class IpvsBackend implements Backend {
     const refused = await this.#converge(everything, counts, true);
     for (const { message } of refused) this.#options.events.error('cannot repair', new Error(message));
     // What the kernel refuses stays different; it was told with the Service.
-    if (counts.added + counts.deleted + counts.objects === 0) return null;
+    if (forward === null && counts.added + counts.deleted + counts.objects === 0) return null;
     return { description: differences.join('; '), culprit: null, counts };
   }
 
