@@ -21,6 +21,13 @@ export const SUITE = [
   'test/native/*/*kernel*.test.ts',
 ];
 
+/** What `npm test` takes of it: IPVS, which few machines have otherwise, without load. */
+export const SHORT_SUITE = [
+  'test/agent/ipvs-course.test.ts',
+  'test/backends/ipvs/*kernel*.test.ts',
+  'test/native/ipvs/*kernel*.test.ts',
+];
+
 /** Reasons to skip that do not hold in a machine that has everything: there such a skip is a failure. */
 export const NO_REASON = [/no IPVS/i, /needs network namespaces/, /no program/, /no dummy links/];
 
