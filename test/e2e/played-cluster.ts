@@ -48,8 +48,9 @@ function caller(server: ControlPlane, client: Netexec): Call {
     const headers = { authorization: `Bearer ${token}`, 'content-type': type };
     const body = content === undefined ? {} : { body: JSON.stringify(content) };
     const answer = await client.fetch({ url: server.url + path, method, headers, ...body });
-    if (answer.status >= 300 && !(method === 'DELETE' && answer.status === 404))
-      throw new Error(`${method} ${path}: ${answer.status} ${answer.body}`);
+    // It went in the meantime.
+    const gone = answer.status === 404 && (method === 'DELETE' || path.endsWith('/status'));
+    if (answer.status >= 300 && !gone) throw new Error(`${method} ${path}: ${answer.status} ${answer.body}`);
     return JSON.parse(answer.body);
   };
 }
