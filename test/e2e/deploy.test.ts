@@ -13,7 +13,7 @@ const reason = (await namespacesMissing()) ?? controlPlaneMissing();
 t.test('npm run e2e -- --deploy', { skip: reason ?? false, timeout: 0 }, async (t) => {
   const cluster = await startPlayedCluster(t);
   const args = ['--deploy', '--proxy-mode', 'nftables', ...CHECKS.flatMap((name) => ['--check', name])];
-  const { code, table, said } = await cluster.e2e(args, { E2E_UPGRADE_IMAGE: 'kubeplumb:next' });
+  const { code, table, said } = await cluster.e2e(args, { env: { E2E_UPGRADE_IMAGE: 'kubeplumb:next' } });
   t.comment(table.join('\n'));
   t.equal(code, 0, `exit code 0: ${said.join('; ')}`);
   t.equal(table.filter((line) => line.startsWith('passed')).length, CHECKS.length, 'all checks were run');

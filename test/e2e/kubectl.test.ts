@@ -54,13 +54,19 @@ t.test('npm run e2e with E2E_KUBECONFIG', { skip: reason ?? false, timeout: 0 },
   t.same(cluster.failures, [], 'the players had no trouble');
   t.ok(table.filter((line) => line.startsWith('passed')).length >= 5, 'checks were run');
   t.match(table.join('\n'), /skipped.*cluster DNS \(no Service with label/, 'what cannot be is told');
-  const { items } = (await cluster.call('GET', '/api/v1/namespaces')) as {
-    items: { metadata: Record<string, string> }[];
+  const namespaces = async (): Promise<{ name: string; deletionTimestamp?: string }[]> => {
+    const { items } = (await cluster.call('GET', '/api/v1/namespaces')) as { items: { metadata: { name: string } }[] };
+    return items.map(({ metadata }) => metadata).filter(({ name }) => name.startsWith('kubeplumb-e2e-'));
   };
-  const own = items.filter(({ metadata }) => metadata.name?.startsWith('kubeplumb-e2e-'));
-  t.equal(own.length, 1, 'it made a namespace');
+  const [own] = await namespaces();
+  t.ok(own?.deletionTimestamp, 'its namespace is removed');
+
+  const interrupted = await cluster.e2e([], { stopAt: /Subtest: pods are reached/ });
+  t.equal(interrupted.code, 1, 'SIGTERM fails it');
+  const both = await namespaces();
+  t.equal(both.length, 2);
   t.ok(
-    own.every(({ metadata }) => metadata.deletionTimestamp),
-    'and removed it',
+    both.every(({ deletionTimestamp }) => deletionTimestamp),
+    'and the namespace goes all the same',
   );
 });

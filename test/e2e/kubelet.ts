@@ -103,7 +103,15 @@ export class Kubelet {
   }
 
   async #round(): Promise<void> {
+    for (const { metadata } of await this.#list<ApiObject>('/api/v1/namespaces'))
+      if (metadata.deletionTimestamp !== undefined)
+        await this.#call('DELETE', `/api/v1/namespaces/${metadata.name}/pods?gracePeriodSeconds=0`);
     const pods = await this.#list<PodObject>('/api/v1/pods');
+    for (const running of [...this.#running.values()]) {
+      if (pods.some(({ metadata }) => metadata.name === running.name)) continue;
+      this.#running.delete(running.name);
+      await this.#end(running);
+    }
     for (const deployment of await this.#list<DeploymentObject>('/apis/apps/v1/deployments'))
       await this.#roll(
         deployment,

@@ -20,6 +20,12 @@ export interface E2eResult {
   readonly said: readonly string[];
 }
 
+export interface E2eOptions {
+  /** E2E_KUBECONFIG is set unless here. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly stopAt?: RegExp;
+}
+
 export interface PlayedCluster {
   readonly topology: Topology;
   /** What any proxy on a node is started with. */
@@ -29,8 +35,10 @@ export interface PlayedCluster {
   readonly call: Call;
   /** What went wrong with those who play. */
   readonly failures: readonly string[];
-  /** Runs e2e/main.ts where the API server is, with its kubeconfig. */
-  e2e(args: readonly string[], env?: Readonly<Record<string, string>>): Promise<E2eResult>;
+  /** Of the administrator. */
+  readonly kubeconfig: string;
+  /** Runs e2e/main.ts where the API server is; SIGTERM once it says `stopAt`. */
+  e2e(args: readonly string[], options?: E2eOptions): Promise<E2eResult>;
 }
 
 /** Requests from the network namespace of the API server. */
@@ -40,8 +48,9 @@ function caller(server: ControlPlane, client: Netexec): Call {
     const headers = { authorization: `Bearer ${token}`, 'content-type': type };
     const body = content === undefined ? {} : { body: JSON.stringify(content) };
     const answer = await client.fetch({ url: server.url + path, method, headers, ...body });
-    if (answer.status >= 300 && !(method === 'DELETE' && answer.status === 404))
-      throw new Error(`${method} ${path}: ${answer.status} ${answer.body}`);
+    // It went in the meantime.
+    const gone = answer.status === 404 && (method === 'DELETE' || path.endsWith('/status'));
+    if (answer.status >= 300 && !gone) throw new Error(`${method} ${path}: ${answer.status} ${answer.body}`);
     return JSON.parse(answer.body);
   };
 }
@@ -84,7 +93,8 @@ export async function startPlayedCluster(t: Test): Promise<PlayedCluster> {
     startAgent,
     call,
     failures,
-    async e2e(args, env = {}) {
+    kubeconfig: server.kubeconfig,
+    async e2e(args, { env = {}, stopAt } = {}) {
       const artifacts = process.env.E2E_ARTIFACTS ?? folder;
       const child = topology.spawn('lan', [process.execPath, MAIN, ...args, '--artifacts', artifacts], {
         stdio: ['ignore', 'pipe', 'pipe'],
@@ -92,7 +102,10 @@ export async function startPlayedCluster(t: Test): Promise<PlayedCluster> {
       });
       const lines: string[] = [];
       for (const stream of [child.stdout!, child.stderr!])
-        createInterface({ input: stream }).on('line', (line) => lines.push(line));
+        createInterface({ input: stream }).on('line', (line) => {
+          lines.push(line);
+          if (stopAt?.test(line)) child.kill();
+        });
       const code = await new Promise<number>((resolve) => child.once('close', (status) => resolve(status ?? -1)));
       return {
         code,
