@@ -107,16 +107,24 @@ function prepare(t: Test, mode: string): string {
   return folder;
 }
 
+const NODE_OPTIONS = '--max-old-space-size=512';
+
 function start(node: TestNode, root: string, capabilities: readonly string[] | 'all', init = false): RunningAgent {
   const pod = '/var/lib/kube-proxy';
   const agent = new RunningAgent({
     net: node.net,
     folder: '/run/kubeplumb',
     manifests: `${pod}/objects.json`,
-    command: [...asContainer({ capabilities, root }), '/usr/local/bin/kube-proxy'],
+    // What runs tests puts options of its own into the environment of each child: modules that the image lacks.
+    command: [
+      'env',
+      `NODE_OPTIONS=${NODE_OPTIONS}`,
+      ...asContainer({ capabilities, root }),
+      '/usr/local/bin/kube-proxy',
+    ],
     flags: [`--config=${pod}/config.conf`, ...(init ? ['--init-only'] : [])],
     // As a container runtime: only what the image says.
-    env: { PATH: process.env.PATH ?? '', NODE_OPTIONS: '--max-old-space-size=512', NODE_EXTRA_CA_CERTS: '' },
+    env: { PATH: process.env.PATH ?? '', NODE_EXTRA_CA_CERTS: '' },
   });
   node.agents.push(agent);
   return agent;
@@ -139,7 +147,8 @@ for (const mode of ['nftables', 'iptables', 'ipvs']) {
 
     // As `kubectl exec` does.
     const enter = ['nsenter', `--target=${agent.pid}`, '--mount', '--net', '--root', '--wd=/'];
-    const ctl = (...args: string[]): string => node.net.exec('node', [...enter, '/usr/local/bin/agentctl', ...args]);
+    const ctl = (...args: string[]): string =>
+      node.net.exec('node', ['env', `NODE_OPTIONS=${NODE_OPTIONS}`, ...enter, '/usr/local/bin/agentctl', ...args]);
     t.match(ctl('status'), /healthy/);
     t.match(ctl('dump', '--service', 'shop/web'), new RegExp(podIp(1)));
     t.equal(await agent.stop(), 0);
