@@ -7,7 +7,7 @@ import { startPlayedCluster } from './played-cluster.ts';
 
 const CHECKS = ['an agent restarts', 'agents are upgraded', 'the mode changes'];
 
-t.setTimeout(scaled(115_000));
+t.setTimeout(scaled(400_000));
 const reason = (await namespacesMissing()) ?? controlPlaneMissing();
 
 t.test('npm run e2e -- --deploy', { skip: reason ?? false, timeout: 0 }, async (t) => {

@@ -15,7 +15,7 @@ import { startPlayedCluster } from './played-cluster.ts';
 
 const CHECKS = ['a load balancer with', 'loadBalancerSourceRanges', 'agents are upgraded', 'a node restarts'];
 
-t.setTimeout(scaled(115_000));
+t.setTimeout(scaled(400_000));
 const reason = (await namespacesMissing(['ip', 'nft', 'nsenter'])) ?? controlPlaneMissing();
 
 /** So that the suite has something to wait for; runs as any Deployment here. */

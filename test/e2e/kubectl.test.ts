@@ -24,7 +24,7 @@ const CHECKS = [
 const MODE = process.env.KUBEPLUMB_E2E_MODE ?? 'nftables';
 const ALL = process.env.E2E_ALL === '1';
 
-t.setTimeout(ALL ? 0 : scaled(115_000));
+t.setTimeout(ALL ? 0 : scaled(400_000));
 const reason = (await namespacesMissing()) ?? controlPlaneMissing();
 
 async function startKubeProxy({ topology, flags }: PlayedCluster, node: string): Promise<() => unknown> {
