@@ -34,8 +34,10 @@ const INITIAL_SILENCE_MS = 10_000;
 /** Servers send bookmarks about each minute. Once one has arrived, this much silence means a dead connection. */
 const BOOKMARK_SILENCE_MS = 180_000;
 const GRACE_MS = 30_000;
-/** A watch that lived this long was no failure. */
+/** A watch that lived this long was no failure, nor a list from which watches continued for so long. */
 const HEALTHY_MS = 10_000;
+/** Nor was one that brought something and lived this long: connections may be cut every few seconds. */
+const BRIEF_MS = 1_000;
 /** Nothing at all for this long on a watch that then ended: its resourceVersion may be ahead of a restored server. */
 const SUSPICIOUS_SILENCE_MS = 120_000;
 /** Spreads the lists of all nodes after an event that hits all of them. */
@@ -74,6 +76,8 @@ export class ListWatch {
   #heardAtMs: number | null = null;
   #outage = false;
   #lastError: string | null = null;
+  /** End of the last list, on the monotonic clock. */
+  #listedAtMs = 0;
   #watches = 0;
   #lists = 0;
 
@@ -125,10 +129,7 @@ export class ListWatch {
         if (signal.aborted) return;
         failure = { err };
       }
-      if (timers.monotonicMs() - startedMs >= HEALTHY_MS) {
-        this.#backOff.reset();
-        this.#listBackOff.reset();
-      }
+      if (timers.monotonicMs() - startedMs >= HEALTHY_MS) this.#backOff.reset();
       if (heard) this.#backOff.reset();
       const waitMs = failure === null ? this.#backOff.next() : this.#failed(failure.err);
       await sleep(timers, waitMs, signal);
@@ -153,6 +154,7 @@ export class ListWatch {
     if (this.#resourceVersion !== null && isExpiry(err)) {
       this.#resourceVersion = null;
       this.#backOff.reset();
+      if (timers.monotonicMs() - this.#listedAtMs >= HEALTHY_MS) this.#listBackOff.reset();
       log.info('Watch cannot be continued, listing again', { kind, err });
       return Math.max(this.#listBackOff.next(), timers.random() * RELIST_JITTER_MS);
     }
@@ -184,10 +186,15 @@ export class ListWatch {
       this.#heard();
       token = page.continueToken;
       if (token !== '') continue;
-      this.#resourceVersion = page.resourceVersion;
-      this.#known.endList();
+      this.#listed(page.resourceVersion);
       return;
     }
+  }
+
+  #listed(resourceVersion: string): void {
+    this.#resourceVersion = resourceVersion;
+    this.#listedAtMs = this.#o.timers.monotonicMs();
+    this.#known.endList();
   }
 
   /** One watch request until the server ends it; answers whether anything was heard. Begins with a list if need be. */
@@ -215,7 +222,9 @@ export class ListWatch {
       );
     } finally {
       const silent = stream.events + stream.bookmarks === 0;
-      if (silent && timers.monotonicMs() - startedMs >= SUSPICIOUS_SILENCE_MS) this.#resourceVersion = null;
+      const livedMs = timers.monotonicMs() - startedMs;
+      if (silent && livedMs >= SUSPICIOUS_SILENCE_MS) this.#resourceVersion = null;
+      if (!silent && !stream.initial && livedMs >= BRIEF_MS) this.#backOff.reset();
     }
     return stream.events + stream.bookmarks > 0;
   }
@@ -277,8 +286,7 @@ export class ListWatch {
       }
       stream.initial = false;
       stream.events++;
-      this.#resourceVersion = resourceVersion;
-      this.#known.endList();
+      this.#listed(resourceVersion);
       return;
     }
     stream.bookmarks++;

@@ -14,6 +14,8 @@ export interface TestApiServerOptions {
   /** Resources answered with 404. */
   readonly without?: readonly ResourceName[];
   readonly bookmarkEveryMs?: number;
+  /** Told of each request of a kind before it is answered. */
+  readonly onRequest?: (request: SeenRequest) => void;
   /** Serves https with HTTP/2 and HTTP/1.1. */
   readonly tls?: { readonly key: string; readonly cert: string; readonly ca?: string };
 }
@@ -40,6 +42,8 @@ interface Watcher {
 
 export class TestApiServer {
   readonly store: ApiStore;
+  /** Nobody gets regular bookmarks while this is true. */
+  bookmarksStalled = false;
   /** All requests so far, oldest first. */
   readonly requests: SeenRequest[] = [];
   /** Event objects that were written (events.k8s.io), oldest first. */
@@ -174,6 +178,7 @@ export class TestApiServer {
     } else {
       const seen = { resource, query, headers: req.headers, watch: query.get('watch') === 'true' };
       this.requests.push(seen);
+      this.#options.onRequest?.(seen);
       this.#answer(seen, res);
     }
     res.on('close', () => this.#check());
@@ -257,7 +262,7 @@ export class TestApiServer {
     const timer =
       bookmarkEveryMs === undefined
         ? undefined
-        : setInterval(() => res.write(this.#bookmark(resource, {})), bookmarkEveryMs);
+        : setInterval(() => this.bookmarksStalled || res.write(this.#bookmark(resource, {})), bookmarkEveryMs);
     this.#watchers.add(watcher);
     res.on('close', () => {
       clearInterval(timer);

@@ -39,6 +39,14 @@ export interface StoreEvent {
   readonly previous: Stored | null;
 }
 
+/** All of a store, as plain data for another process. */
+export interface StoreSnapshot {
+  readonly version: number;
+  readonly compactedVersion: number;
+  readonly objects: readonly (readonly [ResourceName, readonly Stored[]])[];
+  readonly history: readonly StoreEvent[];
+}
+
 export class ApiStore {
   version = 1;
   /** Versions up to this one are no longer in the history. */
@@ -82,10 +90,34 @@ export class ApiStore {
     return this.#history.filter((e) => e.object.version > version);
   }
 
-  /** Forgets the history, as compaction of etcd does. */
-  compact(): void {
-    this.#history = [];
-    this.compactedVersion = this.version;
+  /** Forgets the history up to a version, as compaction of etcd does; all of it unless told. */
+  compact(version = this.version): void {
+    this.#history = this.#history.filter((e) => e.object.version > version);
+    this.compactedVersion = Math.max(this.compactedVersion, version);
+  }
+
+  snapshot(): StoreSnapshot {
+    const { version, compactedVersion } = this;
+    const objects = [...this.#objects].map(([name, map]) => [name, [...map.values()]] as const);
+    return { version, compactedVersion, objects, history: this.#history };
+  }
+
+  /** Becomes what another store was. */
+  restore({ version, compactedVersion, objects, history }: StoreSnapshot): void {
+    this.version = version;
+    this.compactedVersion = compactedVersion;
+    this.#objects.clear();
+    for (const [name, list] of objects) this.#objects.set(name, new Map(list.map((o) => [o.key, o])));
+    this.#history = [...history];
+  }
+
+  /** Takes over a change that another store recorded. */
+  replay(event: StoreEvent): void {
+    const { resource, type, object } = event;
+    this.version = object.version;
+    if (type === 'DELETED') this.#map(resource).delete(object.key);
+    else this.#map(resource).set(object.key, object);
+    this.#record(event);
   }
 
   /** Goes back to a lower version with the present objects, as a restored backup does; watches are not told. */
