@@ -2,6 +2,7 @@
 // servers, and kube-proxy's iptables rules and ipsets (V-57).
 import { cidrContains, FAMILIES, parseCidr } from '../../native/ip.ts';
 import { IpvsConnection } from '../../native/ipvs/connection.ts';
+import { readRealServers } from '../../native/ipvs/proc.ts';
 import { NftConnection } from '../../native/nftables/connection.ts';
 import { RouteWriter } from '../../native/route/writer.ts';
 import { type Mode, noCounts } from '../backend.ts';
@@ -16,9 +17,43 @@ import { IPVS_DEVICE } from './device.ts';
  * iptables rules stay. @returns what was removed, in words
  */
 export async function cleanup(excludeCidrs: readonly string[], staying: Mode | null): Promise<string[]> {
+  if (staying !== null && hasDevice()) await connectionsToEnd();
   const removed = [...removeDevice(), ...(await removeTables())];
   if (removed.length > 0) removed.push(...(await removeServers(excludeCidrs)));
   return [...removed, ...(await removeProxyRules(staying))];
+}
+
+/** How long connections may take that began through IPVS while another mode took over. */
+const LONGEST_WAIT_MS = 10_000;
+const LOOK_MS = 100;
+/** For those that IPVS does not count as active: dialling, or just ending. */
+const GRACE_MS = 1000;
+
+/** New connections are the other mode's; those that go on for long are cut. */
+async function connectionsToEnd(): Promise<void> {
+  for (let waitedMs = 0; waitedMs < LONGEST_WAIT_MS && hasActiveConnections(); waitedMs += LOOK_MS) {
+    await pause(LOOK_MS);
+  }
+  await pause(GRACE_MS);
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+function hasActiveConnections(): boolean {
+  try {
+    return [...readRealServers().values()].some((servers) => servers.some(({ active }) => active > 0));
+  } catch {
+    return false; // no IPVS in this kernel
+  }
+}
+
+function hasDevice(): boolean {
+  const route = new RouteWriter();
+  try {
+    return route.linkIndex(IPVS_DEVICE) !== null;
+  } finally {
+    route.close();
+  }
 }
 
 function removeDevice(): string[] {
