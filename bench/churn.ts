@@ -50,6 +50,7 @@ async function faults(): Promise<boolean> {
     killEveryMs: Number(values['kill-every']) * 1000,
     cutEveryMs: Number(values['cut-every']) * 1000,
     seed: Number(values.seed),
+    bundled: true,
     mode,
     say: (line) => process.stdout.write(`${line}\n`),
   });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { ProxyMode } from '../agent/config/types.ts';
+import { AGENTCTL } from '../test/support/agentctl.ts';
 import { ApiServerProcess } from '../test/support/api-server-process.ts';
 import { RESOURCES, type ResourceName } from '../test/support/api-store.ts';
 import { makeNode, makeServiceCidr } from '../test/support/cluster.ts';
@@ -24,6 +25,8 @@ export interface FaultOptions {
   readonly cutEveryMs: number;
   readonly mode: ProxyMode;
   readonly seed: number;
+  /** The programs run from a bundle, as they are shipped; else from their sources. */
+  readonly bundled: boolean;
   /** One line of the report. */
   readonly say: (line: string) => void;
 }
@@ -70,7 +73,8 @@ class FaultySoak {
   readonly #o: FaultOptions;
   readonly #server = new ApiServerProcess();
   readonly #cluster: ChangingServices;
-  readonly #programs = bundle();
+  /** Folder of the bundled programs. */
+  readonly #programs: string | null;
   readonly #folder = agentFolder();
   readonly #rss: Sample[] = [];
   readonly #interruptions: number[] = [];
@@ -84,6 +88,7 @@ class FaultySoak {
 
   constructor(options: FaultOptions) {
     this.#o = options;
+    this.#programs = options.bundled ? bundle() : null;
     this.#cluster = new ChangingServices(this.#server.store, options);
   }
 
@@ -126,14 +131,14 @@ class FaultySoak {
   }
 
   #start(): RunningAgent {
-    const command = [process.execPath, join(this.#programs, 'kubeplumb.js')];
     const { mode } = this.#o;
+    const bundled = this.#programs && { command: [process.execPath, join(this.#programs, 'kubeplumb.js')] };
     return new RunningAgent({
       net,
       folder: this.#folder,
       server: this.#server.url,
       mode,
-      command,
+      ...bundled,
       flags: ['--v=2', '--metrics-bind-address=127.0.0.1:10249'],
     });
   }
@@ -237,7 +242,7 @@ class FaultySoak {
   }
 
   #ctl(...argv: readonly string[]): string {
-    const program = join(this.#programs, 'agentctl.js');
+    const program = this.#programs === null ? AGENTCTL : join(this.#programs, 'agentctl.js');
     const result = spawnSync(process.execPath, [program, ...argv], { encoding: 'utf8', maxBuffer: 1 << 28 });
     if (result.status !== 0)
       throw new Error(`agentctl ${argv.join(' ')} ended with ${result.status}: ${result.stderr}`);

@@ -66,6 +66,26 @@ t.test('410 again and again slows the lists down; one after an outage does not w
   t.same(timers.waits.slice(6), [400, 800, 1600]);
 });
 
+t.test('a list from which short watches continued for a while does not slow down the next', async (t) => {
+  const { server, sink, timers } = await startComplete(t, { objects: OBJECTS });
+  const watched = (n: number) =>
+    until('watched', () => {
+      const requests = server.requests.filter((r) => r.resource === 'services').length;
+      return requests === n && server.watchers('services') === 1;
+    });
+  for (let i = 0; i < 3; i++) {
+    for (const [j, code] of [500, 410].entries()) {
+      server.store.put(service(`new-${i}-${j}`));
+      await until('delivered', () => sink.calls.length === 2 * i + j + 1);
+      await timers.clock.advance(6000);
+      server.sendError('services', code, 'Test');
+      await watched(2 * i + j + 2);
+    }
+    t.equal(server.requests.at(-1)?.query.get('sendInitialEvents'), 'true');
+  }
+  t.same(timers.waits, [200, 200, 200, 200, 200, 200]);
+});
+
 t.test('a server that says the version is too large is listed', async (t) => {
   const { server } = await startComplete(t, { objects: OBJECTS });
   server.sendError('services', 504, 'Timeout', 'Too large resource version: 9, current: 3');

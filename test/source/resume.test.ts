@@ -20,6 +20,24 @@ for (const how of ['end', 'cut'] as const) {
   });
 }
 
+for (const [livedMs, waits] of [
+  [1500, [200, 200, 200, 200]],
+  [0, [200, 400, 800, 1600]],
+] as const) {
+  t.test(`watches that end with an error ${livedMs} ms after they brought something`, async (t) => {
+    const { server, sink, timers } = await startComplete(t, { objects: [service('a')] });
+    for (const i of waits.keys()) {
+      server.store.put(service(`new-${i}`));
+      await until('delivered', () => sink.calls.length === i + 1);
+      await timers.clock.advance(livedMs);
+      server.sendError('services', 500, 'InternalError');
+      const watched = () => server.requests.filter((r) => r.resource === 'services').length === i + 2;
+      await until('watched', () => watched() && server.watchers('services') === 1);
+    }
+    t.same(timers.waits, waits, 'they are failures only when they follow closely');
+  });
+}
+
 t.test('bookmarks move the place to resume', async (t) => {
   const h = await startComplete(t, { objects: [service('a')] });
   h.server.store.put({ kind: 'Node', metadata: { name: 'elsewhere' } });
