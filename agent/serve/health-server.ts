@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Log } from '../log.ts';
 import { type Clock, systemClock } from '../sync/clock.ts';
+import { send } from './listen.ts';
 import { healthAnswer, type ProxyHealth } from './proxy-health.ts';
 import { RetryingServer } from './retrying-server.ts';
 
@@ -45,7 +46,7 @@ export class HealthServer extends RetryingServer {
     const path = (request.url ?? '').split('?')[0];
     response.setHeader('X-Content-Type-Options', 'nosniff');
     if (path !== '/healthz' && path !== '/livez') {
-      response.writeHead(404, { 'Content-Type': 'text/plain; charset=utf-8' }).end('404 page not found\n');
+      send(response, 404, { 'Content-Type': 'text/plain; charset=utf-8' }, '404 page not found\n');
       return;
     }
     const { health, extra, onAnswer } = this.#options;
@@ -53,6 +54,6 @@ export class HealthServer extends RetryingServer {
     onAnswer?.(path, status);
     // The fields of P-48 stay first and as they are.
     const text = JSON.stringify({ ...body, ...extra?.(path), ...body });
-    response.writeHead(status, { 'Content-Type': 'application/json' }).end(text);
+    send(response, status, { 'Content-Type': 'application/json' }, text);
   }
 }

@@ -1,5 +1,5 @@
 // Opens HTTP servers: listening as a promise, and addresses as kube-proxy understands them.
-import type { Server } from 'node:http';
+import type { Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { ipBytes } from '../../native/ip.ts';
 
@@ -34,4 +34,14 @@ export function close(server: Server): void {
 export function hostOption(ip: string): { host?: string } {
   const bytes = ipBytes(ip);
   return bytes !== null && /^\0+$/.test(bytes) ? {} : { host: ip };
+}
+
+/** Answers with all of a text at once: with its length, as kube-proxy does. */
+export function send(
+  response: ServerResponse,
+  status: number,
+  headers: Readonly<Record<string, string>>,
+  text: string,
+): void {
+  response.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(text) }).end(text);
 }

@@ -3,7 +3,7 @@
 import { createServer, type Server } from 'node:http';
 import type { Family } from '../../native/ip.ts';
 import type { HealthCheckPort } from '../plan/health-check-ports.ts';
-import { close, type ListenOptions, listen } from './listen.ts';
+import { close, type ListenOptions, listen, send } from './listen.ts';
 
 export interface ServiceHealthFailure {
   readonly service: string;
@@ -149,7 +149,7 @@ export class ServiceHealthServers {
       request.resume();
       const local = entry.wanted?.localEndpoints ?? 0;
       const answer = serviceHealthAnswer(entry.service, local, this.#options.proxyHealthy());
-      response.writeHead(answer.status, answer.headers).end(JSON.stringify(answer.body));
+      send(response, answer.status, answer.headers, JSON.stringify(answer.body));
     });
   }
 }
