@@ -1,7 +1,7 @@
 // What the backend reports between syncs: it goes to the log, and is kept for the status.
-import type { BackendEvents } from '../backends/backend.ts';
+import { type BackendEvents, NOT_REPAIRED } from '../backends/backend.ts';
 import type { Log } from './log.ts';
-import { LostRules } from './serve/health-problems.ts';
+import { type HealthProblem, LostRules, WrongRules } from './serve/health-problems.ts';
 import type { Repairs } from './status.ts';
 
 export class Incidents implements BackendEvents {
@@ -9,12 +9,20 @@ export class Incidents implements BackendEvents {
   /** States an operator must know of, by name. */
   readonly conditions = new Map<string, string>();
   readonly repairs: Repairs = { count: 0, last: null };
-  readonly lostRules = new LostRules();
+  readonly #lostRules = new LostRules();
+  readonly #wrongRules: WrongRules;
   /** Told when what is no longer used could not be deleted. */
   onCleanupFailure: () => void = () => {};
 
-  constructor(log: Log) {
+  /** `wrongMs`: how long rules may be wrong, while they cannot be repaired, before that is unhealthy. */
+  constructor(log: Log, { wrongMs = Number.POSITIVE_INFINITY }: { wrongMs?: number } = {}) {
     this.#log = log;
+    this.#wrongRules = new WrongRules(wrongMs);
+  }
+
+  /** Why the node is not healthy, by what was reported. */
+  problems(): HealthProblem[] {
+    return [...this.#lostRules.problems(), ...this.#wrongRules.problems()];
   }
 
   note(message: string): void {
@@ -23,7 +31,7 @@ export class Incidents implements BackendEvents {
 
   drift({ description, culprit, counts }: Parameters<BackendEvents['drift']>[0]): void {
     this.repairs.count++;
-    this.lostRules.repaired();
+    this.#lostRules.repaired();
     this.repairs.last = { atMs: Date.now(), description, culprit };
     this.#log.warn('rules were changed by somebody else and have been repaired', {
       found: description,
@@ -33,6 +41,7 @@ export class Incidents implements BackendEvents {
   }
 
   condition(name: string, message: string | null): void {
+    if (name === NOT_REPAIRED) this.#wrongRules.set(message !== null);
     if (message === null) this.conditions.delete(name);
     else this.conditions.set(name, message);
     if (message !== null) this.#log.warn(message, { condition: name });

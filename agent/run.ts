@@ -73,10 +73,10 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       });
     },
   });
-  const incidents = new Incidents(log);
+  const incidents = new Incidents(log, { wrongMs: 2 * config.syncPeriodMs });
   const health = new ProxyHealth({
     syncPeriodMs: config.syncPeriodMs,
-    problems: () => [...staleWatches(source.status()), ...incidents.lostRules.problems()],
+    problems: () => [...staleWatches(source.status()), ...incidents.problems()],
   });
   const backend = createBackend(config.mode, incidents, config);
   await backend.probe();

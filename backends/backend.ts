@@ -46,6 +46,9 @@ export interface RuleFigures {
   readonly written: number;
 }
 
+/** Name of the condition that rules are not as they should be, and attempts to put them right fail. */
+export const NOT_REPAIRED = 'RulesNotRepaired';
+
 export interface BackendEvents {
   /** Something an operator may want to know, for the log. */
   note(message: string): void;

@@ -1,11 +1,13 @@
 // Notices foreign changes to our rules in nf_tables and has them repaired: at once the first time, with growing pauses
 // against somebody who keeps undoing it.
-import type { BackendEvents, Drift } from './backend.ts';
+import { type BackendEvents, type Drift, NOT_REPAIRED } from './backend.ts';
 import { type Concern, type ForeignActivity, type ForeignChange, RulesetMonitor } from './ruleset-monitor.ts';
 
 const CALM_MS = 10_000;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 300_000;
+/** After a repair that failed: nobody is helped by waiting. */
+const LONGEST_FAILURE_PAUSE_MS = 30_000;
 
 export interface DriftWatchOptions {
   readonly portId: number;
@@ -35,6 +37,8 @@ export class DriftWatch {
   #suspicion: { culprit: string | null } | null = null;
   #lastRepairMs = Number.NEGATIVE_INFINITY;
   #pauseMs = 0;
+  /** The last repair failed. */
+  #failing = false;
   #rivalMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: DriftWatchOptions) {
@@ -96,6 +100,8 @@ export class DriftWatch {
     exclusively(async () => {
       const drift = await repair();
       expected.expectedGeneration = generation();
+      if (this.#failing) events.condition(NOT_REPAIRED, null);
+      this.#failing = false;
       if (!drift) return;
       this.#pauseMs = calm ? FIRST_PAUSE_MS : Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS);
       this.#lastRepairMs = this.#now();
@@ -104,8 +110,11 @@ export class DriftWatch {
       .catch((error: unknown) => {
         this.#suspicion = { culprit };
         this.#lastRepairMs = this.#now();
-        this.#pauseMs = Math.min(Math.max(this.#pauseMs * 2, FIRST_PAUSE_MS), LONGEST_PAUSE_MS);
+        this.#pauseMs = Math.min(Math.max(this.#pauseMs * 2, FIRST_PAUSE_MS), LONGEST_FAILURE_PAUSE_MS);
         events.error('cannot repair the ruleset', error);
+        if (!this.#failing)
+          events.condition(NOT_REPAIRED, 'rules were changed by somebody else and cannot be repaired');
+        this.#failing = true;
       })
       .finally(() => {
         this.#busy = false;

@@ -1,5 +1,5 @@
-// Why a node's rules may be wrong although its syncs succeed: a watch that says nothing any more, or rules that others
-// remove again and again. kube-proxy knows neither. No I/O; clock injected.
+// Why a node's rules may be wrong although its syncs succeed: a watch that says nothing any more, rules that others
+// remove again and again, or that cannot be repaired. kube-proxy knows none of it. No I/O; clock injected.
 import type { WatchStatus } from '../source/source.ts';
 import { type Clock, systemClock } from '../sync/clock.ts';
 
@@ -70,5 +70,26 @@ export class LostRules {
 
   #minute(): number {
     return Math.floor(this.#clock.monotonicMs() / MINUTE_MS);
+  }
+}
+
+/** Rules that were changed by somebody else and cannot be put right. They count after as long as a sync that stalls. */
+export class WrongRules {
+  readonly #limitMs: number;
+  readonly #clock: Clock;
+  #since: number | null = null;
+
+  constructor(limitMs: number, clock: Clock = systemClock) {
+    this.#limitMs = limitMs;
+    this.#clock = clock;
+  }
+
+  set(wrong: boolean): void {
+    this.#since = wrong ? (this.#since ?? this.#clock.monotonicMs()) : null;
+  }
+
+  problems(): HealthProblem[] {
+    if (this.#since === null || this.#clock.monotonicMs() - this.#since < this.#limitMs) return [];
+    return [{ message: 'rules were changed by somebody else and cannot be repaired', restartHelps: true }];
   }
 }

@@ -1,5 +1,6 @@
 // Where nobody tells of changes, an empty chain shows that rules were flushed (I-47): it is looked for now and then.
 import { FAMILIES } from '../../native/ip.ts';
+import { NOT_REPAIRED } from '../backend.ts';
 import type { IptablesCallbacks } from './backend.ts';
 import type { ToolRules } from './tool-rules.ts';
 
@@ -14,6 +15,8 @@ export class CanaryWatch {
   readonly #options: CanaryWatchOptions;
   #timer: NodeJS.Timeout | null = null;
   #busy = false;
+  /** The last repair failed. */
+  #failing = false;
 
   constructor(options: CanaryWatchOptions) {
     this.#options = options;
@@ -31,18 +34,36 @@ export class CanaryWatch {
   #look(): void {
     if (this.#busy) return;
     this.#busy = true;
-    const { exclusively, families, repair, writer, events } = this.#options;
+    const { exclusively, families, writer, events } = this.#options;
     exclusively(async () => {
       for (const family of FAMILIES.filter((f) => families().includes(f))) {
         if (await writer.hasCanary(family)) continue;
-        const drift = await repair();
-        if (drift) events.drift(drift);
+        await this.#repair();
         return;
       }
+      this.#isRight();
     })
       .catch((error: unknown) => events.error('cannot look for the canary chain', error))
       .finally(() => {
         this.#busy = false;
       });
+  }
+
+  async #repair(): Promise<void> {
+    const { repair, events } = this.#options;
+    try {
+      const drift = await repair();
+      this.#isRight();
+      if (drift) events.drift(drift);
+    } catch (error) {
+      events.error('cannot repair the rules', error);
+      if (!this.#failing) events.condition(NOT_REPAIRED, 'rules were changed by somebody else and cannot be repaired');
+      this.#failing = true;
+    }
+  }
+
+  #isRight(): void {
+    if (this.#failing) this.#options.events.condition(NOT_REPAIRED, null);
+    this.#failing = false;
   }
 }

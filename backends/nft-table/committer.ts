@@ -4,11 +4,16 @@ import type { Batch } from '../../native/nftables/batch.ts';
 import type { NftConnection, Refusal } from '../../native/nftables/connection.ts';
 import type { SyncCounts } from '../backend.ts';
 
+/** What others own is refused in every part; the first say enough. */
+const TOLD_REFUSALS = 10;
+
 /** The kernel refused a transaction; nothing of it was applied. */
 export class TransactionRefused extends Error {
   readonly refusals: readonly Refusal[];
   constructor(refusals: readonly Refusal[]) {
-    super(`the kernel refused a transaction: ${refusals.map((r) => r.message).join('; ')}`);
+    const more = refusals.length - TOLD_REFUSALS;
+    const told = refusals.slice(0, TOLD_REFUSALS).map((r) => r.message);
+    super(`the kernel refused a transaction: ${told.join('; ')}${more > 0 ? ` and ${more} more` : ''}`);
     this.name = 'TransactionRefused';
     this.refusals = refusals;
   }

@@ -1,6 +1,6 @@
 // A watch that hangs and rules that are lost again and again are no health; idleness and outages are.
 import t from 'tap';
-import { LostRules, STALE_MS, silence, staleWatches } from '../../agent/serve/health-problems.ts';
+import { LostRules, STALE_MS, silence, staleWatches, WrongRules } from '../../agent/serve/health-problems.ts';
 import { healthAnswer, ProxyHealth, servesWell } from '../../agent/serve/proxy-health.ts';
 import type { WatchStatus } from '../../agent/source/source.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -73,4 +73,18 @@ t.test('rules that are lost in 5 of 10 minutes', async (t) => {
   t.equal(lost.problems().length, 1, 'remembered');
   await clock.advance(MINUTE);
   t.strictSame(lost.problems(), [], 'until it has been quiet');
+});
+
+t.test('rules that cannot be repaired', async (t) => {
+  const clock = new FakeClock(MINUTE);
+  const wrong = new WrongRules(2000, clock);
+  t.strictSame(wrong.problems(), []);
+  wrong.set(true);
+  await clock.advance(1999);
+  wrong.set(true);
+  t.strictSame(wrong.problems(), [], 'as long as a sync may take');
+  await clock.advance(1);
+  t.match(wrong.problems(), [{ message: /cannot be repaired/, restartHelps: true }]);
+  wrong.set(false);
+  t.strictSame(wrong.problems(), []);
 });
