@@ -1,13 +1,11 @@
-// Plays `docker` and `kind` for kind.test.ts, by the name it is called with: containers are network namespaces that exist.
+// Plays `docker` and `kind`, which its first argument says, for kind.test.ts: containers are network namespaces that exist.
 // FAKE_LOG is a file for the command lines, FAKE_KUBECONFIG what kind hands out, FAKE_ADDRESSES the addresses of containers as
 // JSON by the end of their names, FAKE_OUTSIDE the file of the network namespace outside.
 import { spawnSync } from 'node:child_process';
 import { appendFileSync, copyFileSync, readFileSync } from 'node:fs';
-import { basename } from 'node:path';
 
 const { FAKE_LOG, FAKE_KUBECONFIG, FAKE_ADDRESSES, FAKE_OUTSIDE } = process.env;
-const program = basename(process.argv[1]);
-const args = process.argv.slice(2);
+const [program, ...args] = process.argv.slice(2);
 const input = args.at(-1) === '-' ? readFileSync(0, 'utf8') : '';
 appendFileSync(FAKE_LOG, `${program} ${args.join(' ')} ${input}\n`);
 
