@@ -22,9 +22,11 @@ const { values } = parseArgs({
   },
 });
 
+const { mode } = values;
+if (mode !== 'nftables' && mode !== 'iptables') throw new Error(`--mode ${mode}: there are nftables and iptables`);
+const chosen: 'nftables' | 'iptables' = mode;
+
 async function connections(): Promise<boolean> {
-  const { mode } = values;
-  if (mode !== 'nftables' && mode !== 'iptables') throw new Error(`--mode ${mode}: there are nftables and iptables`);
   const report = await runChurn({
     seconds: Number(values.seconds),
     replacements: Number(values.replacements),
@@ -32,16 +34,13 @@ async function connections(): Promise<boolean> {
     changesPerSecond: Number(values.changes ?? 200),
     connectsPerSecond: Number(values.connects),
     seed: Number(values.seed),
-    mode,
+    mode: chosen,
   });
   process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   return Object.keys(report.failed).length + report.late.length === 0;
 }
 
 async function faults(): Promise<boolean> {
-  const { mode } = values;
-  if (mode !== 'nftables' && mode !== 'iptables' && mode !== 'ipvs')
-    throw new Error(`--mode ${mode}: there are nftables, iptables and ipvs`);
   const { runFaults } = await import('./faults.ts');
   const criteria = await runFaults({
     seconds: Number(values.minutes) * 60,
@@ -51,7 +50,7 @@ async function faults(): Promise<boolean> {
     cutEveryMs: Number(values['cut-every']) * 1000,
     seed: Number(values.seed),
     bundled: true,
-    mode,
+    mode: chosen,
     say: (line) => process.stdout.write(`${line}\n`),
   });
   for (const { what, holds, figures } of criteria)

@@ -5,7 +5,6 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { ProxyMode } from '../agent/config/types.ts';
 import { AGENTCTL } from '../test/support/agentctl.ts';
 import { ApiServerProcess } from '../test/support/api-server-process.ts';
 import { RESOURCES, type ResourceName } from '../test/support/api-store.ts';
@@ -15,7 +14,7 @@ import { enterNamespace } from '../test/support/own-namespace.ts';
 import { agentFolder, CLUSTER_CIDR, NODE_NAME, RunningAgent } from '../test/support/running-agent.ts';
 import { ChangingServices } from './changing-services.ts';
 import { type Criterion, memoryCriterion, requestCriteria, type Sample } from './fault-verdict.ts';
-import { canonicalRules, differences, endpointCount, withoutSpareChains } from './final-state.ts';
+import { canonicalRules, canonicalSave, differences, endpointCount, withoutSpareChains } from './final-state.ts';
 
 export interface FaultOptions {
   readonly seconds: number;
@@ -23,7 +22,7 @@ export interface FaultOptions {
   readonly changesPerSecond: number;
   readonly killEveryMs: number;
   readonly cutEveryMs: number;
-  readonly mode: ProxyMode;
+  readonly mode: 'nftables' | 'iptables';
   readonly seed: number;
   /** The programs run from a bundle, as they are shipped; else from their sources. */
   readonly bundled: boolean;
@@ -264,15 +263,19 @@ class FaultySoak {
   async #finalState(): Promise<Criterion[]> {
     const { mode } = this.#o;
     const nftables = mode === 'nftables';
-    const fresh = nftables ? canonicalRules(this.#fresh()) : this.#fresh();
-    const comparable = (text: string): string => (nftables ? withoutSpareChains(canonicalRules(text), fresh) : text);
+    const canonical = nftables ? canonicalRules : canonicalSave;
+    const fresh = canonical(this.#fresh());
+    /** Equal indices and numbers, and spare chains, are expected of these two only. */
+    const own = nftables ? (text: string): string => text : canonicalSave;
+    const comparable = (text: string): string =>
+      nftables ? withoutSpareChains(canonicalRules(text), fresh) : canonicalSave(text);
     const began = performance.now();
     let [agent, kernel] = ['', ''];
     do {
       await sleep(500);
       agent = this.#ctl('dump', '--socket', this.#agent.socket);
       kernel = this.#ctl('dump', '--from', 'kernel', '--socket', this.#agent.socket);
-    } while ((agent !== kernel || comparable(kernel) !== fresh) && performance.now() - began < SETTLE_MS);
+    } while ((own(agent) !== own(kernel) || comparable(kernel) !== fresh) && performance.now() - began < SETTLE_MS);
     const took = `after ${((performance.now() - began) / 1000).toFixed(1)} s`;
     const compare = (what: string, a: string, b: string): Criterion => ({
       what,
@@ -283,7 +286,7 @@ class FaultySoak {
     const status = await this.#agent.status();
     const figures = `${status.sync?.syncs} syncs, ${status.sync?.failures} failed, ${status.repairs.count} repairs, ${status.verdict}`;
     return [
-      compare('the agent says what the kernel holds', agent, kernel),
+      compare('the agent says what the kernel holds', own(agent), own(kernel)),
       compare('the kernel holds what a fresh render gives', comparable(kernel), fresh),
       {
         what: 'all endpoints are there',

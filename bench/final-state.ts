@@ -46,6 +46,30 @@ function canonicalElement(block: string, line: string): string {
   return name.endsWith('endpoints') ? element.replace(/ \. \d+ : /, ' . # : ') : element;
 }
 
+/** Chains in which the order of rules decides; elsewhere Services stand in any order. */
+const ORDERED = /^-A (KUBE-(?:SVC|SVL|SEP|EXT|FW)-\S+) /;
+
+/**
+ * Text of iptables-save without what depends on the order in which things happened, or on the kernel: a render without
+ * one counts nothing with nfacct.
+ */
+export function canonicalSave(text: string): string {
+  const blocks = new Map<string, string>();
+  let [family, table] = ['', ''];
+  for (const raw of text.split('\n')) {
+    if (raw.startsWith('#')) family = raw;
+    if (raw.startsWith('*')) table = raw;
+    if (raw.includes('--nfacct-name') && raw.startsWith('-A KUBE-NODEPORTS')) continue;
+    const line = raw.replace(/ -m nfacct --nfacct-name +\S+/, '');
+    const key = `${family} ${table} ${ORDERED.exec(line)?.[1] ?? line}`;
+    blocks.set(key, `${blocks.get(key) ?? ''}${line}\n`);
+  }
+  return [...blocks]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([, lines]) => lines)
+    .join('');
+}
+
 /** Lines that only one of two texts has, the first few. */
 export function differences(a: string, b: string, limit = 8): string[] {
   const [inA, inB] = [new Set(a.split('\n')), new Set(b.split('\n'))];
@@ -60,9 +84,8 @@ export function endpointCount(mode: string, rules: string): number {
   const pattern = {
     nftables: `\\b${clusterIp} \\. tcp \\. \\d+ \\. (?:\\d+|8[0-9a-f]{3}:[0-9a-f]+) : \\d+\\.\\d+\\.\\d+\\.\\d+ \\. \\d+`,
     iptables: '-A KUBE-SEP-\\S+ .*-j DNAT ',
-    ipvs: `-a -t ${clusterIp}:\\d+ -r `,
   }[mode];
-  if (pattern === undefined) throw new Error(`mode ${mode}: there are nftables, iptables and ipvs`);
+  if (pattern === undefined) throw new Error(`mode ${mode}: there are nftables and iptables`);
   // A local-only set repeats endpoints of frontends with policy Local, which cluster IPs here do not have.
   return [...rules.matchAll(new RegExp(pattern, 'g'))].length;
 }
