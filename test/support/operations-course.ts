@@ -6,6 +6,7 @@ import type { Answer, Asking, Question } from './http-asker.ts';
 import { type Raw, rawNode, rawService, rawSlice } from './kube-objects.ts';
 import { NODE_IPS } from './network.ts';
 import { NODE_NAME } from './running-agent.ts';
+import { until } from './test-node.ts';
 import { scaled } from './time-scale.ts';
 
 const ASKER = fileURLToPath(new URL('./http-asker.ts', import.meta.url));
@@ -149,6 +150,9 @@ async function ownTables(spawn: Course['spawn'], table: string): Promise<() => P
     `add table ${family} ${table} { flags owner; }`,
   ]);
   child.stdin!.write(`${commands.join('; ')}\n`);
+  await until('the tables are owned', async () =>
+    (await outputOf(spawn(['nft', 'list', 'table', 'ip6', table]))).includes('flags owner'),
+  );
   return () => {
     child.stdin!.end();
     return ended;
