@@ -14,12 +14,13 @@ import {
 } from '../backend.ts';
 import { OutcomeUnknown, TransactionRefused } from '../nft-table/committer.ts';
 import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
-import type { AddressFailures, BoundAddresses } from './bound-addresses.ts';
-import { type Change, elementsOf, union } from './changes.ts';
+import type { BoundAddresses } from './bound-addresses.ts';
+import { type Change, changeOf, elementsOf, union } from './changes.ts';
 import type { CompanionTables } from './companion-tables.ts';
 import { IPVS_DEVICE } from './device.ts';
 import { dumpParts, type IpvsView, viewOf } from './dump-text.ts';
 import { Ledger } from './ledger.ts';
+import { Refusals } from './refusals.ts';
 import { type ServiceObjects, serviceObjects } from './service-objects.ts';
 import type { IpvsSettings } from './settings.ts';
 import type { ServerOutcome, VirtualServers, WantedServers } from './virtual-servers.ts';
@@ -184,7 +185,9 @@ export class IpvsBackend implements Backend {
       this.#timers.push(timer.unref());
     };
     every(tickMs, 'cannot remove drained real servers', async () => {
-      const { failures } = await this.#kernel.servers.tick(this.#wanted);
+      const { servers } = this.#kernel;
+      const { failures } = await servers.tick(this.#wanted);
+      await this.#converge(servers.retiring().map(changeOf), noCounts(), false);
       for (const message of failures.values()) events.error('cannot remove a drained real server', new Error(message));
     });
     if (checkMs === null) return;
@@ -209,7 +212,8 @@ export class IpvsBackend implements Backend {
       return servers.differs(key, this.#wanted(key));
     });
     const addresses = union(everything, (touched) => touched.addresses);
-    const wrong = addresses.filter((ip) => !this.#isAsWanted(ip));
+    const needed = new Set(servers.retiring().map(({ ip }) => ip));
+    const wrong = addresses.filter((ip) => !this.#isAsWanted(ip) && !needed.has(ip));
     const tables = companion.difference(this.#current, this.#ledgers);
     const forward = await this.#kernel.openForward(this.#current);
     const differences = [
@@ -281,25 +285,37 @@ export class IpvsBackend implements Backend {
    */
   async #converge(changes: readonly Change[], counts: SyncCounts, firstSync: boolean): Promise<RefusedService[]> {
     const { servers, addresses } = this.#kernel;
-    const refused = new Map<string, RefusedService>();
+    const refused = new Refusals(this.#ledgers, this.#options.events);
     const touched = union(changes, (t) => t.addresses);
-    const gone = touched.filter((ip) => addresses.has(ip) && !this.#wantsAddress(ip));
-    this.#blameAddresses(await addresses.unbind(gone), refused);
+    const kept = await servers.retire(
+      union(changes, (t) => t.servers),
+      this.#wanted,
+    );
+    const gone = await this.#unbindUnused(touched, refused);
     const filtered = await this.#updateTables(changes, counts, refused);
     const keys = union(filtered, (t) => t.servers);
     const updated = await servers.update(keys, this.#wanted, firstSync);
-    this.#blameServers(updated, refused);
+    refused.servers(updated);
     const served = this.#servedAddresses(updated);
     const wanted = union(filtered, (t) => t.addresses).filter((ip) => this.#wantsAddress(ip) && !addresses.isRight(ip));
     const fresh = wanted.filter(served);
     const unbound = await addresses.bind(fresh);
-    this.#blameAddresses(unbound, refused);
-    const removed = await servers.remove(keys, this.#wanted);
-    this.#blameServers(removed, refused);
+    refused.addresses(unbound);
+    const removed = await servers.remove(keys, this.#wanted, kept);
+    refused.servers(removed);
     counts.added += updated.added + fresh.length - unbound.size;
-    counts.deleted += updated.deleted + removed.deleted + gone.length;
-    if (updated.added + updated.deleted + removed.deleted + fresh.length + gone.length > 0) counts.transactions++;
-    return [...refused.values()];
+    counts.deleted += updated.deleted + removed.deleted + gone;
+    if (updated.added + updated.deleted + removed.deleted + fresh.length + gone > 0) counts.transactions++;
+    return refused.list;
+  }
+
+  /** Addresses stay as long as connections through them. @returns how many were unbound */
+  async #unbindUnused(ips: Iterable<string>, refused: Refusals): Promise<number> {
+    const { servers, addresses } = this.#kernel;
+    const needed = new Set(servers.retiring().map(({ ip }) => ip));
+    const gone = [...ips].filter((ip) => addresses.has(ip) && !this.#wantsAddress(ip) && !needed.has(ip));
+    refused.addresses(await addresses.unbind(gone));
+    return gone.length;
   }
 
   /** An address whose virtual servers were all refused must not be bound: clients would reach listeners of the host. */
@@ -311,11 +327,7 @@ export class IpvsBackend implements Backend {
   }
 
   /** @returns the changes whose elements are in the tables. */
-  async #updateTables(
-    changes: readonly Change[],
-    counts: SyncCounts,
-    refused: Map<string, RefusedService>,
-  ): Promise<readonly Change[]> {
+  async #updateTables(changes: readonly Change[], counts: SyncCounts, refused: Refusals): Promise<readonly Change[]> {
     const { companion } = this.#kernel;
     const update = (some: readonly Change[]): Promise<void> =>
       companion.update(elementsOf(some), this.#ledgers, counts);
@@ -335,32 +347,10 @@ export class IpvsBackend implements Backend {
         done.push(change);
       } catch (error) {
         if (!(error instanceof TransactionRefused) || change.service === '') throw error;
-        this.#refuse(change.service, change.family, error.message, refused);
+        refused.service(change.service, change.family, error.message);
       }
     }
     return done;
-  }
-
-  #blameServers({ failures }: ServerOutcome, refused: Map<string, RefusedService>): void {
-    for (const [key, message] of failures) {
-      const owner = [...this.#ledgers.values()].find((ledger) => ledger.server(key));
-      if (owner) this.#refuse(owner.ownerOfServer(key)!, owner.family, message, refused);
-      else this.#options.events.error('cannot remove a virtual server', new Error(message));
-    }
-  }
-
-  #blameAddresses(failures: AddressFailures, refused: Map<string, RefusedService>): void {
-    for (const [ip, message] of failures) {
-      const family = familyOf(ip);
-      const owners = this.#ledgers.get(family)?.ownersOfAddress(ip) ?? [];
-      for (const service of owners) this.#refuse(service, family, message, refused);
-      if (owners.length === 0) this.#options.events.error('cannot remove an address', new Error(message));
-    }
-  }
-
-  #refuse(service: string, family: Family, message: string, refused: Map<string, RefusedService>): void {
-    const key = `${family} ${service}`;
-    if (!refused.has(key)) refused.set(key, { service, family, message });
   }
 
   // ---- reading, cleaning, ending

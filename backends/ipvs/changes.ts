@@ -1,5 +1,6 @@
 // What a change of Services concerns in the kernel, put together from several changes.
 import type { Family } from '../../native/ip.ts';
+import { serverKey, type VirtualServer } from '../../native/ipvs/objects.ts';
 import { type Touched, touch } from './ledger.ts';
 
 /** A Service, and what its change concerns; '' for what is nobody's. */
@@ -26,3 +27,10 @@ export function elementsOf(changes: readonly Change[]): Map<Family, Touched['ele
   }
   return out;
 }
+
+/** A virtual server that nobody wants any more, with its address. */
+export const changeOf = (server: VirtualServer): Change => ({
+  service: '',
+  family: server.family,
+  touched: { servers: new Set([serverKey(server)]), addresses: new Set([server.ip]), elements: new Map() },
+});

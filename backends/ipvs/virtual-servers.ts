@@ -26,12 +26,15 @@ interface Entry {
   readonly real: Map<string, RealServer>;
   /** Since when real servers drain, in milliseconds. Only the limit needs it. */
   drainingSince: ReadonlyMap<string, number>;
+  /** Since when it stays for its connections only; null: it does not. */
+  retiringSinceMs: number | null;
 }
 
 const newEntry = (server: VirtualServer, real = new Map<string, RealServer>()): Entry => ({
   server,
   real,
   drainingSince: new Map(),
+  retiringSinceMs: null,
 });
 
 export interface ServerOutcome {
@@ -94,6 +97,7 @@ export class VirtualServers {
       const present = (real.get(key) ?? []).map((r): [string, RealServer] => [realServerKey(r), plain(r)]);
       const entry = newEntry(server, new Map(present));
       entry.drainingSince = before.get(key)?.drainingSince ?? entry.drainingSince;
+      entry.retiringSinceMs = before.get(key)?.retiringSinceMs ?? null;
       this.#entries.set(key, entry);
     }
   }
@@ -109,7 +113,7 @@ export class VirtualServers {
   /** Whether the kernel has something else than is wanted; draining real servers are as wanted. */
   differs(key: string, wanted: WantedServer | null): boolean {
     const entry = this.#entries.get(key);
-    if (!wanted) return entry !== undefined && !this.#isExcluded(entry.server.ip);
+    if (!wanted) return entry !== undefined && !this.#isExcluded(entry.server.ip) && entry.retiringSinceMs === null;
     if (!entry || !sameServer(entry.server, wanted.server)) return true;
     if (wanted.endpoints.some((endpoint) => entry.real.get(endpoint.key)?.weight !== 1)) return true;
     const keys = new Set(wanted.endpoints.map((endpoint) => endpoint.key));
@@ -132,6 +136,7 @@ export class VirtualServers {
       const want = wanted(key);
       if (!want) continue;
       const entry = this.#entries.get(key);
+      if (entry) entry.retiringSinceMs = null;
       if (!entry) requests.push({ command: 'newServer', server: want.server });
       else if (!sameServer(entry.server, want.server)) requests.push({ command: 'setServer', server: want.server });
       const { operations, draining } = decideRealServers({
@@ -152,12 +157,56 @@ export class VirtualServers {
     return this.#tick(leaving, wanted, outcome);
   }
 
-  /** Removes virtual servers that are not wanted. */
-  remove(keys: Iterable<string>, wanted: WantedServers): Promise<ServerOutcome> {
+  /**
+   * Virtual servers that nobody wants any more keep their open connections (S-1), and get no new ones: their real servers
+   * get weight 0. Their addresses must stay as long.
+   * @returns keys of those that stay for now
+   */
+  async retire(keys: Iterable<string>, wanted: WantedServers): Promise<ReadonlySet<string>> {
+    const leaving = [...keys].filter((key) => !wanted(key) && this.#entries.get(key)?.server.protocol === 'TCP');
+    const open = this.#openConnections(leaving);
+    const kept = new Set(leaving.filter((key) => open(key) && !this.#isLate(this.#entries.get(key)!)));
+    const requests: IpvsRequest[] = [];
+    for (const key of leaving) {
+      const entry = this.#entries.get(key)!;
+      entry.retiringSinceMs = kept.has(key) ? (entry.retiringSinceMs ?? this.#options.nowMs()) : null;
+      for (const destination of kept.has(key) ? entry.real.values() : []) {
+        if (destination.weight === 0) continue;
+        requests.push({ command: 'setDestination', server: entry.server, destination: { ...destination, weight: 0 } });
+      }
+    }
+    await this.#apply(requests, noOutcome());
+    return kept;
+  }
+
+  /** Those that stay for their connections only. */
+  retiring(): VirtualServer[] {
+    return [...this.#entries.values()].flatMap((entry) => (entry.retiringSinceMs === null ? [] : [entry.server]));
+  }
+
+  /** Whether a virtual server has connections that are open; those that are closing do not count. */
+  #openConnections(keys: readonly string[]): (key: string) => boolean {
+    const all = keys.length > ASK_ONE_BY_ONE ? this.#options.readRealServers() : null;
+    return (key) => {
+      const entry = this.#entries.get(key)!;
+      if (entry.real.size === 0) return false;
+      const states = all ? (all.get(key) ?? []) : this.#options.ipvs.realServers(entry.server);
+      return states.some(({ active }) => active > 0);
+    };
+  }
+
+  #isLate({ retiringSinceMs }: Entry): boolean {
+    const { nowMs, settings } = this.#options;
+    if (settings.drainLimitSeconds === null || retiringSinceMs === null) return false;
+    return nowMs() - retiringSinceMs >= settings.drainLimitSeconds * 1000;
+  }
+
+  /** Removes virtual servers that are not wanted, but for those to keep. */
+  remove(keys: Iterable<string>, wanted: WantedServers, keep: ReadonlySet<string>): Promise<ServerOutcome> {
     const requests: IpvsRequest[] = [];
     for (const key of keys) {
       const entry = this.#entries.get(key);
-      if (entry && !wanted(key) && !this.#isExcluded(entry.server.ip))
+      if (entry && !wanted(key) && !keep.has(key) && !this.#isExcluded(entry.server.ip))
         requests.push({ command: 'deleteServer', server: entry.server });
     }
     return this.#apply(requests, noOutcome());

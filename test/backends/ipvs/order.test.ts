@@ -12,6 +12,7 @@ import { NetlinkError } from '../../../native/netlink/error.ts';
 import type { RouteWriter } from '../../../native/route/writer.ts';
 import { EventLog } from '../../support/own-namespace.ts';
 import { changeTo, endpoints, portPlan, SETTINGS, servicePlan } from '../../support/plans.ts';
+import { until } from '../../support/test-node.ts';
 
 const ESRCH = 3;
 const EINVAL = 22;
@@ -43,7 +44,7 @@ class Kernel {
     if (command === 'newServer') this.#real.set(key, new Map());
     if (command === 'deleteServer') this.#real.delete(key);
     if (request.command === 'deleteDestination') real!.delete(what);
-    if (weight) real!.set(what, { ...request.destination, active: this.connections.get(what) ?? 0, inactive: 0 });
+    if (weight) real!.set(what, { ...request.destination, active: 0, inactive: 0 });
     return null;
   }
 
@@ -58,7 +59,11 @@ class Kernel {
         return failures;
       },
       servers: async () => [],
-      realServers: (server: ServerId) => [...(this.#real.get(serverKey(server))?.values() ?? [])],
+      realServers: (server: ServerId) =>
+        [...(this.#real.get(serverKey(server))?.values() ?? [])].map((real) => ({
+          ...real,
+          active: this.connections.get(real.ip) ?? 0,
+        })),
     };
     const told = (verb: string, ips: readonly string[]) => {
       for (const ip of ips) this.steps.push(`${verb} ${ip}`);
@@ -113,6 +118,7 @@ t.test('one change after another', async (t) => {
     dumpKernel: async () => '',
     cleanup: async () => [],
     checkMs: null,
+    tickMs: 10,
   });
   t.teardown(() => backend.close());
   await backend.start({ ...SETTINGS, families: { IPv4: SETTINGS.families.IPv4! } }, [web(endpoints(2))]);
@@ -151,16 +157,13 @@ t.test('one change after another', async (t) => {
   await backend.sync([changeTo(web(endpoints(1, 3), '10.96.0.2'))]);
   t.strictSame(
     kernel.taken(),
-    [
-      `unbind ${IP}`,
-      'elements',
-      'newServer 10.96.0.2',
-      'newDestination 10.128.0.3 1',
-      'bind 10.96.0.2',
-      `deleteServer ${IP}`,
-    ],
-    'another address: the old one goes first, its virtual server last',
+    ['setDestination 10.128.0.3 0', 'elements', 'newServer 10.96.0.2', 'newDestination 10.128.0.3 1', 'bind 10.96.0.2'],
+    'another address: the old one stays for its connections, and gets no new ones',
   );
+  kernel.connections.clear();
+  await until('they have ended', () => kernel.steps.includes(`deleteServer ${IP}`));
+  const last = kernel.taken().filter((step) => step !== 'elements');
+  t.strictSame(last, [`unbind ${IP}`, `deleteServer ${IP}`], 'the address goes first, its virtual server last');
 
   kernel.refuses = ({ command }) => command === 'newServer';
   const { refused, steps } = await sync(web(endpoints(1), '10.96.0.3'));
