@@ -76,6 +76,9 @@ export interface KernelSet {
   readonly userdata: string;
 }
 
+/** Listings of tables are short: each of these may be interrupted by itself. */
+const LIST_ATTEMPTS = 20;
+
 /** The table changed while it was being read. */
 export class InterruptedDump extends Error {
   constructor() {
@@ -188,21 +191,27 @@ export class NftConnection {
     return generation;
   }
 
-  /** Names and userdata of all tables of the two families. */
+  /** Names and userdata of all tables of the two families. @throws InterruptedDump when others change them all the time */
   tables(): { family: Family; name: string; userdata: string }[] {
-    const out: { family: Family; name: string; userdata: string }[] = [];
-    for (const family of FAMILIES) {
-      this.#dump(
-        'list tables',
-        NFT_MSG.getTable,
-        family,
-        () => {},
-        (a) => {
-          out.push({ family, name: a.text(1) ?? '', userdata: a.bytes(6) ?? '' });
-        },
-      );
-    }
-    return out;
+    return FAMILIES.flatMap((family) => {
+      for (let attempt = 1; ; attempt++) {
+        const out: { family: Family; name: string; userdata: string }[] = [];
+        try {
+          this.#dump(
+            'list tables',
+            NFT_MSG.getTable,
+            family,
+            () => {},
+            (a) => {
+              out.push({ family, name: a.text(1) ?? '', userdata: a.bytes(6) ?? '' });
+            },
+          );
+          return out;
+        } catch (error) {
+          if (!(error instanceof InterruptedDump) || attempt >= LIST_ATTEMPTS) throw error;
+        }
+      }
+    });
   }
 
   chains(family: Family, table: string): KernelChain[] {

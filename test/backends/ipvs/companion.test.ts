@@ -53,6 +53,8 @@ const tablesWith = (settings: NodeSettings): Table[] =>
 const textOf = (tables: readonly Table[]): string =>
   tables.map((table) => [...companionParts(table)].join('')).join('\n');
 
+const inNamespace = await enterNamespace(t);
+
 t.test('the recorded texts', async (t) => {
   for (const [name, settings] of VARIANTS) {
     const golden = new URL(`../../golden/ipvs/${name.replaceAll(/[ ,]+/g, '-')}.nft`, import.meta.url);
@@ -80,7 +82,7 @@ t.test('the text of some elements', async (t) => {
   t.same(normalised([...kernelCompanionParts('IPv4', kernel, SETTINGS, own)].join('')), expected);
 });
 
-if (await enterNamespace(t)) {
+if (inNamespace) {
   const connection = new NftConnection();
   t.teardown(() => connection.close());
   const committer = new Committer(connection, COMPANION_TABLE);

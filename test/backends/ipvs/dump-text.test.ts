@@ -53,6 +53,8 @@ const SERVERS: readonly ListedServer[] = [
 
 const textOf = (...args: Parameters<typeof dumpParts>): string => [...dumpParts(...args)].join('');
 
+const inNamespace = await enterNamespace(t);
+
 t.test('virtual and real servers as ipvsadm prints them', async (t) => {
   t.equal(textOf({ servers: SERVERS, addresses: null }, []), RECORDED);
   t.equal(textOf({ servers: [...SERVERS].reverse(), addresses: [] }, []), RECORDED);
@@ -109,7 +111,7 @@ kube-ipvs0       DOWN           10.96.0.1/32${' '}
 
 const ipvsadm = (args: string[], input = '') => spawnSync('ipvsadm', args, { input, encoding: 'utf8' });
 
-if (await enterNamespace(t)) {
+if (inNamespace) {
   const { error, status } = ipvsadm(['-L', '-n']);
   const skip = error ? 'no ipvsadm' : status !== 0 ? 'the kernel has no IPVS' : false;
   t.test('ipvsadm takes the text and prints the same', { skip }, async (t) => {
