@@ -26,15 +26,12 @@ interface Entry {
   readonly real: Map<string, RealServer>;
   /** Since when real servers drain, in milliseconds. Only the limit needs it. */
   drainingSince: ReadonlyMap<string, number>;
-  /** Since when it stays for its connections only; null: it does not. */
-  retiringSinceMs: number | null;
 }
 
 const newEntry = (server: VirtualServer, real = new Map<string, RealServer>()): Entry => ({
   server,
   real,
   drainingSince: new Map(),
-  retiringSinceMs: null,
 });
 
 export interface ServerOutcome {
@@ -66,6 +63,8 @@ export class VirtualServers {
   readonly #options: VirtualServersOptions;
   readonly #excluded: readonly NonNullable<ReturnType<typeof parseCidr>>[];
   readonly #entries = new Map<string, Entry>();
+  /** Virtual servers that stay for their connections only, and since when, in milliseconds. */
+  readonly #retiringSinceMs = new Map<string, number>();
 
   constructor(options: VirtualServersOptions) {
     this.#options = options;
@@ -97,9 +96,9 @@ export class VirtualServers {
       const present = (real.get(key) ?? []).map((r): [string, RealServer] => [realServerKey(r), plain(r)]);
       const entry = newEntry(server, new Map(present));
       entry.drainingSince = before.get(key)?.drainingSince ?? entry.drainingSince;
-      entry.retiringSinceMs = before.get(key)?.retiringSinceMs ?? null;
       this.#entries.set(key, entry);
     }
+    for (const key of this.#retiringSinceMs.keys()) if (!this.#entries.has(key)) this.#retiringSinceMs.delete(key);
   }
 
   /** Asks again for the real servers of one: a list of all is not taken in one moment. */
@@ -113,7 +112,7 @@ export class VirtualServers {
   /** Whether the kernel has something else than is wanted; draining real servers are as wanted. */
   differs(key: string, wanted: WantedServer | null): boolean {
     const entry = this.#entries.get(key);
-    if (!wanted) return entry !== undefined && !this.#isExcluded(entry.server.ip) && entry.retiringSinceMs === null;
+    if (!wanted) return entry !== undefined && !this.#isExcluded(entry.server.ip) && !this.#retiringSinceMs.has(key);
     if (!entry || !sameServer(entry.server, wanted.server)) return true;
     if (wanted.endpoints.some((endpoint) => entry.real.get(endpoint.key)?.weight !== 1)) return true;
     const keys = new Set(wanted.endpoints.map((endpoint) => endpoint.key));
@@ -136,7 +135,7 @@ export class VirtualServers {
       const want = wanted(key);
       if (!want) continue;
       const entry = this.#entries.get(key);
-      if (entry) entry.retiringSinceMs = null;
+      this.#retiringSinceMs.delete(key);
       if (!entry) requests.push({ command: 'newServer', server: want.server });
       else if (!sameServer(entry.server, want.server)) requests.push({ command: 'setServer', server: want.server });
       const { operations, draining } = decideRealServers({
@@ -163,14 +162,21 @@ export class VirtualServers {
    * @returns keys of those that stay for now
    */
   async retire(keys: Iterable<string>, wanted: WantedServers): Promise<ReadonlySet<string>> {
-    const leaving = [...keys].filter((key) => !wanted(key) && this.#entries.get(key)?.server.protocol === 'TCP');
+    const leaving = [...keys].filter((key) => {
+      const server = this.#entries.get(key)?.server;
+      return server?.protocol === 'TCP' && !wanted(key) && !this.#isExcluded(server.ip);
+    });
     const open = this.#openConnections(leaving);
-    const kept = new Set(leaving.filter((key) => open(key) && !this.#isLate(this.#entries.get(key)!)));
+    const kept = new Set(leaving.filter((key) => open(key) && !this.#isLate(key)));
     const requests: IpvsRequest[] = [];
     for (const key of leaving) {
+      if (!kept.has(key)) {
+        this.#retiringSinceMs.delete(key);
+        continue;
+      }
       const entry = this.#entries.get(key)!;
-      entry.retiringSinceMs = kept.has(key) ? (entry.retiringSinceMs ?? this.#options.nowMs()) : null;
-      for (const destination of kept.has(key) ? entry.real.values() : []) {
+      if (!this.#retiringSinceMs.has(key)) this.#retiringSinceMs.set(key, this.#options.nowMs());
+      for (const destination of entry.real.values()) {
         if (destination.weight === 0) continue;
         requests.push({ command: 'setDestination', server: entry.server, destination: { ...destination, weight: 0 } });
       }
@@ -181,7 +187,7 @@ export class VirtualServers {
 
   /** Those that stay for their connections only. */
   retiring(): VirtualServer[] {
-    return [...this.#entries.values()].flatMap((entry) => (entry.retiringSinceMs === null ? [] : [entry.server]));
+    return [...this.#retiringSinceMs.keys()].flatMap((key) => this.#entries.get(key)?.server ?? []);
   }
 
   /** Whether a virtual server has connections that are open; those that are closing do not count. */
@@ -195,10 +201,11 @@ export class VirtualServers {
     };
   }
 
-  #isLate({ retiringSinceMs }: Entry): boolean {
+  #isLate(key: string): boolean {
     const { nowMs, settings } = this.#options;
-    if (settings.drainLimitSeconds === null || retiringSinceMs === null) return false;
-    return nowMs() - retiringSinceMs >= settings.drainLimitSeconds * 1000;
+    const sinceMs = this.#retiringSinceMs.get(key);
+    if (settings.drainLimitSeconds === null || sinceMs === undefined) return false;
+    return nowMs() - sinceMs >= settings.drainLimitSeconds * 1000;
   }
 
   /** Removes virtual servers that are not wanted, but for those to keep. */
@@ -320,6 +327,7 @@ export class VirtualServers {
         break;
       case 'deleteServer':
         this.#entries.delete(key);
+        this.#retiringSinceMs.delete(key);
         outcome.deleted++;
         break;
       case 'newDestination':

@@ -1,0 +1,80 @@
+// Virtual servers that nobody wants any more: which stay for their connections, for how long, and which are not ours.
+import t from 'tap';
+import { VirtualServers } from '../../../backends/ipvs/virtual-servers.ts';
+import { type RealServerState, serverKey, type VirtualServer } from '../../../native/ipvs/objects.ts';
+import type { IpvsRequest } from '../../../native/ipvs/requests.ts';
+
+const server = (ip: string, protocol: VirtualServer['protocol'] = 'TCP'): VirtualServer => ({
+  family: 'IPv4',
+  protocol,
+  ip,
+  port: 80,
+  scheduler: 'rr',
+  flags: 0,
+  timeoutSeconds: 0,
+});
+const BUSY = server('10.96.0.1');
+const IDLE = server('10.96.0.2');
+const UDP = server('10.96.0.3', 'UDP');
+const FOREIGN = server('203.0.113.7');
+const ALL = [BUSY, IDLE, UDP, FOREIGN];
+const keys = ALL.map(serverKey);
+const nobody = (): null => null;
+
+async function present(drainLimitSeconds: number | null) {
+  let ms = 0;
+  const sent: string[] = [];
+  const real = (active: number): RealServerState => ({ ip: '10.128.0.1', port: 8080, weight: 1, active, inactive: 9 });
+  const states = new Map(ALL.map((s) => [serverKey(s), [real(s === IDLE ? 0 : 2)]]));
+  const servers = new VirtualServers({
+    ipvs: {
+      apply: async (requests: readonly IpvsRequest[]) => {
+        for (const { command, server: of } of requests) sent.push(`${command} ${of.ip}`);
+        return [];
+      },
+      servers: async () => ALL,
+      realServers: (of) => states.get(serverKey(of)) ?? [],
+    },
+    readRealServers: () => states,
+    settings: { excludeCidrs: ['203.0.113.0/24'], drainLimitSeconds },
+    nowMs: () => ms,
+  });
+  await servers.read(['IPv4']);
+  const taken = (): string[] => sent.splice(0);
+  return { servers, states, taken, wait: (seconds: number) => (ms += seconds * 1000) };
+}
+
+t.test('one with open connections stays; one of others is left alone', async (t) => {
+  const { servers, states, taken } = await present(null);
+  const kept = await servers.retire(keys, nobody);
+  t.strictSame([...kept], [serverKey(BUSY)]);
+  t.strictSame(taken(), [`setDestination ${BUSY.ip}`], 'it gets no new ones, and nobody else is asked for anything');
+  t.strictSame(servers.retiring(), [BUSY]);
+  t.notOk(servers.differs(serverKey(BUSY), null) || servers.differs(serverKey(FOREIGN), null), 'as they should be');
+  await servers.remove(keys, nobody, kept);
+  t.strictSame(taken(), [`deleteServer ${IDLE.ip}`, `deleteServer ${UDP.ip}`]);
+  await servers.read(['IPv4']);
+  t.strictSame(servers.retiring(), [BUSY], 'reading the kernel forgets nothing');
+
+  states.set(serverKey(BUSY), []);
+  t.equal((await servers.retire([serverKey(BUSY)], nobody)).size, 0);
+  await servers.remove([serverKey(BUSY)], nobody, new Set());
+  t.strictSame(taken(), [`deleteServer ${BUSY.ip}`]);
+  t.strictSame(servers.retiring(), []);
+});
+
+t.test('one that is wanted again is none of them', async (t) => {
+  const { servers } = await present(null);
+  await servers.retire(keys, nobody);
+  await servers.update([serverKey(BUSY)], () => ({ server: BUSY, endpoints: [] }), false);
+  t.strictSame(servers.retiring(), []);
+});
+
+t.test('the limit of draining holds for it', async (t) => {
+  const { servers, wait } = await present(60);
+  t.equal((await servers.retire(keys, nobody)).size, 1);
+  wait(59);
+  t.equal((await servers.retire(keys, nobody)).size, 1);
+  wait(1);
+  t.equal((await servers.retire(keys, nobody)).size, 0);
+});
