@@ -14,6 +14,7 @@ import {
   type SyncResult,
 } from '../backend.ts';
 import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
+import { WorkQueue } from '../work-queue.ts';
 import { kernelText, saveTextOf } from './dump-text.ts';
 import { FamilyRules, type Prepared } from './family-rules.ts';
 import type { RuleRefusal } from './netlink-writer.ts';
@@ -88,7 +89,7 @@ export class IptablesBackend implements Backend {
   readonly #held: Readonly<Record<Family, Set<string>>> = { IPv4: new Set(), IPv6: new Set() };
   #machinery: IptablesMachinery | null = null;
   #settings: NodeSettings | null = null;
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #queue = new WorkQueue();
   #closed = false;
   restMs = 0;
 
@@ -101,15 +102,9 @@ export class IptablesBackend implements Backend {
     return this.#settings;
   }
 
-  #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#queue.then(work);
-    this.#queue = result.catch(() => {});
-    return result;
-  }
-
   async #open(): Promise<IptablesMachinery> {
     this.#machinery ??= await this.#options.open({
-      exclusively: (work) => this.#exclusively(work),
+      exclusively: (work) => this.#queue.run(work),
       repair: () => this.#repair(),
       families: () => [...this.#families.keys()],
       events: this.#options.events,
@@ -137,7 +132,7 @@ export class IptablesBackend implements Backend {
   // ---- start and repair: the kernel is read and compared
 
   start(settings: NodeSettings, plans: readonly ServicePlan[]): Promise<SyncResult> {
-    return this.#exclusively(async () => {
+    return this.#queue.run(async () => {
       const { watch, removeLeftovers } = await this.#open();
       this.#options.prepare(settings);
       this.#settings = settings;
@@ -212,7 +207,7 @@ export class IptablesBackend implements Backend {
   }
 
   verify(): Promise<Drift | null> {
-    return this.#exclusively(() => this.#repair());
+    return this.#queue.run(() => this.#repair());
   }
 
   /** @throws RulesRefused, ReadAgain */
@@ -258,7 +253,7 @@ export class IptablesBackend implements Backend {
   // ---- changes: nothing is read, only the difference is sent
 
   sync(changes: readonly PlanChange[]): Promise<SyncResult> {
-    return this.#exclusively(async () => {
+    return this.#queue.run(async () => {
       const began = performance.now();
       const counts = noCounts();
       let refused = await this.#syncAndIsolate(changes, counts, false);
@@ -330,7 +325,7 @@ export class IptablesBackend implements Backend {
   }
 
   configure(settings: NodeSettings): Promise<SyncResult> {
-    return this.#exclusively(async () => {
+    return this.#queue.run(async () => {
       const before = this.#current;
       const counts = noCounts();
       this.#options.prepare(settings);
@@ -374,7 +369,7 @@ export class IptablesBackend implements Backend {
   }
 
   dumpKernel(service?: string): Promise<string> {
-    return this.#exclusively(async () => {
+    return this.#queue.run(async () => {
       const { writer } = await this.#open();
       const parts: string[] = [];
       for (const family of FAMILIES) parts.push(kernelText(await writer.read(family), family, service));
@@ -383,14 +378,14 @@ export class IptablesBackend implements Backend {
   }
 
   cleanup(staying: Mode | null = null): Promise<string[]> {
-    return this.#exclusively(() => this.#options.cleanup(staying));
+    return this.#queue.run(() => this.#options.cleanup(staying));
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     this.#machinery?.watch.stop();
-    await this.#queue;
+    await this.#queue.idle();
     this.#machinery?.writer.close();
   }
 }

@@ -14,6 +14,7 @@ import {
 } from '../backend.ts';
 import { OutcomeUnknown, TransactionRefused } from '../nft-table/committer.ts';
 import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
+import { WorkQueue } from '../work-queue.ts';
 import type { BoundAddresses } from './bound-addresses.ts';
 import { type Change, changeOf, elementsOf, union } from './changes.ts';
 import type { CompanionTables } from './companion-tables.ts';
@@ -72,7 +73,7 @@ export class IpvsBackend implements Backend {
   readonly #timers: NodeJS.Timeout[] = [];
   #machinery: IpvsMachinery | null = null;
   #settings: NodeSettings | null = null;
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #queue = new WorkQueue();
   #closed = false;
 
   constructor(options: IpvsBackendOptions) {
@@ -86,18 +87,11 @@ export class IpvsBackend implements Backend {
 
   get #kernel(): IpvsMachinery {
     this.#machinery ??= this.#options.open({
-      exclusively: (work) => this.#exclusively(work),
+      exclusively: (work) => this.#queue.run(work),
       repairCompanion: () => this.#repairCompanion(),
       events: this.#options.events,
     });
     return this.#machinery;
-  }
-
-  /** Runs `work` when everything asked for before has ended. */
-  #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#queue.then(work);
-    this.#queue = result.catch(() => {});
-    return result;
   }
 
   readonly #wanted: WantedServers = (key) => {
@@ -128,7 +122,7 @@ export class IpvsBackend implements Backend {
   }
 
   start(settings: NodeSettings, plans: readonly ServicePlan[]): Promise<SyncResult> {
-    return this.#exclusively(async () => {
+    return this.#queue.run(async () => {
       const { companion, watch } = this.#kernel; // the settings of IPVS exist once it is loaded
       this.#options.prepare();
       this.#settings = settings;
@@ -180,7 +174,7 @@ export class IpvsBackend implements Backend {
     if (this.#timers.length > 0) return;
     const { events, checkMs, tickMs = TICK_MS } = this.#options;
     const every = (ms: number, failure: string, work: () => Promise<void>): void => {
-      const run = (): Promise<void> => this.#exclusively(async () => (this.#closed ? undefined : work()));
+      const run = (): Promise<void> => this.#queue.run(async () => (this.#closed ? undefined : work()));
       const timer = setInterval(() => void run().catch((error: unknown) => events.error(failure, error)), ms);
       this.#timers.push(timer.unref());
     };
@@ -198,7 +192,7 @@ export class IpvsBackend implements Backend {
   }
 
   verify(): Promise<Drift | null> {
-    return this.#exclusively(() => this.#repair());
+    return this.#queue.run(() => this.#repair());
   }
 
   /** Reads everything and repairs the difference (V-51). */
@@ -245,7 +239,7 @@ export class IpvsBackend implements Backend {
   // ---- changes
 
   sync(changes: readonly PlanChange[]): Promise<SyncResult> {
-    return this.#exclusively(async () => {
+    return this.#queue.run(async () => {
       const counts = noCounts();
       const refused = await this.#converge(await this.#enter(changes), counts, false);
       return { counts, refused };
@@ -253,7 +247,7 @@ export class IpvsBackend implements Backend {
   }
 
   configure(settings: NodeSettings): Promise<SyncResult> {
-    return this.#exclusively(async () => {
+    return this.#queue.run(async () => {
       this.#settings = settings;
       const counts = noCounts();
       await this.#kernel.companion.applyStructure(settings, this.#ledgers, counts);
@@ -373,11 +367,11 @@ export class IpvsBackend implements Backend {
   }
 
   dumpKernel(service?: string): Promise<string> {
-    return this.#exclusively(() => this.#options.dumpKernel(this.#settings, service));
+    return this.#queue.run(() => this.#options.dumpKernel(this.#settings, service));
   }
 
   cleanup(staying: Mode | null = null): Promise<string[]> {
-    return this.#exclusively(() => this.#options.cleanup(staying));
+    return this.#queue.run(() => this.#options.cleanup(staying));
   }
 
   async close(): Promise<void> {
@@ -385,7 +379,7 @@ export class IpvsBackend implements Backend {
     this.#closed = true;
     for (const timer of this.#timers) clearInterval(timer);
     this.#machinery?.watch.stop();
-    await this.#queue;
+    await this.#queue.idle();
     this.#machinery?.close();
   }
 }

@@ -24,6 +24,7 @@ import {
   writeStructure,
 } from '../nft-table/table-plan.ts';
 import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
+import { WorkQueue } from '../work-queue.ts';
 import type { BackendCore } from './core.ts';
 import { desiredChains, nodePortElements } from './desired.ts';
 import { dumpKernel } from './kernel-dump.ts';
@@ -60,7 +61,7 @@ export class NftablesBackend implements Backend {
   readonly #reconciler: Reconciler;
   readonly #services: ServiceSync;
   #settings: NodeSettings | null = null;
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #queue = new WorkQueue();
   #sweep: NodeJS.Timeout | null = null;
   #closed = false;
 
@@ -83,7 +84,7 @@ export class NftablesBackend implements Backend {
     this.#watch = new DriftWatch({
       portId: this.#nft.socket.portId,
       pollMs: options.pollMs ?? 100,
-      exclusively: (work) => this.#exclusively(work),
+      exclusively: (work) => this.#queue.run(work),
       concern: ({ type, table }) =>
         table === TABLE ? 'touched' : table === 'kube-proxy' && type !== NFT_MSG.delTable ? 'rival' : null,
       generation: () => this.#nft.generation(),
@@ -98,20 +99,13 @@ export class NftablesBackend implements Backend {
     return probeKernel();
   }
 
-  /** Runs `work` when everything asked for before has ended. */
-  #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#queue.then(work);
-    this.#queue = result.catch(() => {});
-    return result;
-  }
-
   get #current(): NodeSettings {
     if (!this.#settings) throw new Error('the nftables backend has not been started');
     return this.#settings;
   }
 
   start(settings: NodeSettings, plans: readonly ServicePlan[]): Promise<SyncResult> {
-    return this.#exclusively(async () => {
+    return this.#queue.run(async () => {
       this.#settings = settings;
       const counts = noCounts();
       const refused: RefusedService[] = [];
@@ -179,20 +173,22 @@ export class NftablesBackend implements Backend {
   }
 
   sync(changes: readonly PlanChange[]): Promise<SyncResult> {
-    return this.#exclusively(() => this.#services.sync(changes));
+    return this.#queue.run(() => this.#services.sync(changes));
   }
 
   verify(): Promise<Drift | null> {
-    return this.#exclusively(() => this.#reconciler.repair());
+    return this.#queue.run(() => this.#reconciler.repair());
   }
 
   /** Deletes what only packets on their way could still need. */
   #sweepLater(): void {
     this.#sweep ??= setTimeout(() => {
       this.#sweep = null;
-      this.#exclusively(() => this.#sweepNow()).catch((error: unknown) => {
-        this.#events.error('cannot delete elements that are no longer used', error, 'cleanup');
-      });
+      this.#queue
+        .run(() => this.#sweepNow())
+        .catch((error: unknown) => {
+          this.#events.error('cannot delete elements that are no longer used', error, 'cleanup');
+        });
     }, GRACE_MS);
   }
 
@@ -213,7 +209,7 @@ export class NftablesBackend implements Backend {
   }
 
   configure(settings: NodeSettings): Promise<SyncResult> {
-    return this.#exclusively(async () => {
+    return this.#queue.run(async () => {
       const before = this.#current;
       const counts = noCounts();
       const steps: TableSteps<SetName>[] = [];
@@ -257,11 +253,11 @@ export class NftablesBackend implements Backend {
   }
 
   dumpKernel(service?: string): Promise<string> {
-    return this.#exclusively(() => dumpKernel(this.#nft, this.#settings, service));
+    return this.#queue.run(() => dumpKernel(this.#nft, this.#settings, service));
   }
 
   cleanup(): Promise<string[]> {
-    return this.#exclusively(async () => {
+    return this.#queue.run(async () => {
       const found = this.#nft.tables().filter((t) => t.name === TABLE || t.name === 'kube-proxy');
       await this.#committer.commit(noCounts(), (batch) => {
         for (const { family, name } of found) batch.deleteTable(family, name);
@@ -274,7 +270,7 @@ export class NftablesBackend implements Backend {
     if (this.#closed) return;
     this.#closed = true;
     this.#watch.stop();
-    await this.#queue;
+    await this.#queue.idle();
     if (this.#sweep) {
       clearTimeout(this.#sweep);
       await this.#sweepNow().catch(() => {}); // a restart deletes them as well
