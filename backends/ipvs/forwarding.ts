@@ -1,8 +1,9 @@
 // Lets packets of connections through FORWARD where the policy of others drops them: what endpoints answer passes there
 // on its way back to IPVS, and an accept in our own tables would not overrule a drop in another (V-36, S-68).
 import { FAMILIES, type Family } from '../../native/ip.ts';
-import { InterruptedDump, type KernelBaseChain, type NftConnection } from '../../native/nftables/connection.ts';
+import { InterruptedDump, type NftConnection } from '../../native/nftables/connection.ts';
 import { NFPROTO } from '../../native/nftables/constants.ts';
+import type { KernelBaseChain } from '../../native/nftables/results.ts';
 import type { BackendEvents } from '../backend.ts';
 import { fixedChains, JUMPS, type Jump } from '../iptables/fixed-rules.ts';
 import { leave } from '../iptables/leave.ts';

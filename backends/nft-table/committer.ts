@@ -1,7 +1,8 @@
 // Commits transactions one at a time and keeps the books: what was sent, and which generation the ruleset must have.
 import { NetlinkSocket } from '../../native/netlink/socket.ts';
 import type { Batch } from '../../native/nftables/batch.ts';
-import type { NftConnection, Refusal } from '../../native/nftables/connection.ts';
+import type { NftConnection } from '../../native/nftables/connection.ts';
+import type { Refusal } from '../../native/nftables/results.ts';
 import type { SyncCounts } from '../backend.ts';
 
 /** What others own is refused in every part; the first say enough. */

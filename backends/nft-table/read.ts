@@ -1,9 +1,10 @@
 // Reads tables of this project from the kernel, all of them belonging to one generation.
 import type { Family } from '../../native/ip.ts';
 import type { Element, SetDeclaration } from '../../native/nftables/batch.ts';
-import { InterruptedDump, type KernelSet, type NftConnection } from '../../native/nftables/connection.ts';
+import { InterruptedDump, type NftConnection } from '../../native/nftables/connection.ts';
 import { SET_FLAG } from '../../native/nftables/constants.ts';
 import type { Expression } from '../../native/nftables/expression.ts';
+import type { KernelSet } from '../../native/nftables/results.ts';
 import { TABLE_USERDATA, type TableLayout } from './layout.ts';
 import type { ElementsOf } from './operations.ts';
 

@@ -1,5 +1,5 @@
 // Whose fault is it that the kernel refused a transaction?
-import type { Refusal } from '../../native/nftables/connection.ts';
+import type { Refusal } from '../../native/nftables/results.ts';
 import type { RefusedService } from '../backend.ts';
 import { renderService, type ServiceState } from './elements.ts';
 import type { ServiceTable } from './service-table.ts';

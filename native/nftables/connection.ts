@@ -17,6 +17,7 @@ import { Batch, type Element } from './batch.ts';
 import { NFNL_SUBSYS_NFTABLES, NFPROTO, NFT_MSG, nfgenmsg, VERDICT } from './constants.ts';
 import { visitElements } from './element.ts';
 import { type Expression, readExpressions } from './expression.ts';
+import type { CommitResult, KernelBaseChain, KernelChain, KernelRule, KernelSet, Refusal } from './results.ts';
 
 const MiB = 1 << 20;
 /** Batches above this size are written from a thread of the pool, so that the event loop stays free. */
@@ -25,56 +26,6 @@ const NEW_RULE = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG.newRule;
 const RULE_HANDLE = 3;
 const CHAIN_HOOK = 4;
 const CHAIN_POLICY = 5;
-
-export interface Refusal {
-  readonly errno: number;
-  readonly code: string;
-  /** What was refused, in words: object and the kernel's text. */
-  readonly message: string;
-  readonly family: Family | null;
-  /** Set and key of the element at fault, when the kernel says. */
-  readonly set: string | null;
-  readonly key: string | null;
-  /** Which message of the batch, counted from 0 as in Batch.subjects; null when the refusal is about all of it. */
-  readonly index: number | null;
-}
-
-export type CommitResult =
-  /** Handles of the rules that were added with `echo`, by message of the batch. */
-  | { readonly outcome: 'committed'; readonly handles: ReadonlyMap<number, number> }
-  | { readonly outcome: 'refused'; readonly refusals: readonly Refusal[] }
-  /** No or not all replies arrived: compare the generation. */
-  | { readonly outcome: 'unknown' };
-
-export interface KernelChain {
-  readonly name: string;
-  /** hook, priority, type as `type:hook:priority`, or '' for a regular chain. */
-  readonly base: string;
-}
-
-/** A base chain of any family. */
-export interface KernelBaseChain extends KernelChain {
-  /** NFPROTO of its table: 1 for inet, which is both families of IP. */
-  readonly protocol: number;
-  readonly table: string;
-  /** A packet that no rule decides about is dropped. */
-  readonly drops: boolean;
-}
-
-export interface KernelRule {
-  readonly handle: number;
-  readonly expressions: readonly Expression[];
-}
-
-export interface KernelSet {
-  readonly name: string;
-  readonly flags: number;
-  readonly keyType: number;
-  readonly keyLength: number;
-  readonly dataType: number | undefined;
-  readonly dataLength: number | undefined;
-  readonly userdata: string;
-}
 
 /** Listings of tables are short: each of these may be interrupted by itself. */
 const LIST_ATTEMPTS = 20;

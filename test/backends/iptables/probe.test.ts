@@ -3,7 +3,8 @@ import t from 'tap';
 import { probeFamily } from '../../../backends/iptables/probe.ts';
 import { MessageWriter } from '../../../native/netlink/message.ts';
 import { Batch } from '../../../native/nftables/batch.ts';
-import type { CommitResult, NftConnection, Refusal } from '../../../native/nftables/connection.ts';
+import type { NftConnection } from '../../../native/nftables/connection.ts';
+import type { CommitResult, Refusal } from '../../../native/nftables/results.ts';
 
 /** A kernel that has table nat only, and answers each transaction as told. */
 function kernel(answers: ((batch: Batch) => CommitResult)[]): NftConnection & { batches: Batch[] } {
