@@ -1,9 +1,11 @@
 // Removes what another mode's proxy left on this node (P-5), once our own rules are complete: while both sets of rules
 // exist, either translates to valid endpoints, and connections go on.
-import { NO_EVENTS } from '../backends/backend.ts';
+import { type Backend, NO_EVENTS } from '../backends/backend.ts';
 import { createBackend } from './backend.ts';
 import type { ProxyMode } from './config/types.ts';
 import type { Log } from './log.ts';
+import type { NodeAddresses } from './plan/node-addresses.ts';
+import { isLoopback } from './state/fields.ts';
 
 /** Modes that can have left something behind. */
 const OTHERS: Readonly<Record<ProxyMode, readonly ProxyMode[]>> = {
@@ -16,17 +18,20 @@ const OTHERS: Readonly<Record<ProxyMode, readonly ProxyMode[]>> = {
 const GRACE_MS = 100;
 
 /** Errors are only logged. */
-export async function removePredecessors(mode: ProxyMode, log: Log): Promise<void> {
+export async function removePredecessors(mode: ProxyMode, addresses: NodeAddresses, log: Log): Promise<void> {
+  const known = (ip: string): string | null => (isLoopback(ip) ? null : ip);
+  const nodeIps = { IPv4: known(addresses.IPv4), IPv6: known(addresses.IPv6) };
   await new Promise((resolve) => setTimeout(resolve, GRACE_MS));
   for (const other of OTHERS[mode]) {
-    const backend = createBackend(other, NO_EVENTS, null);
+    let backend: Backend | null = null;
     try {
-      const removed = await backend.cleanup(mode);
+      backend = createBackend(other, NO_EVENTS, null);
+      const removed = await backend.cleanup({ mode, nodeIps });
       if (removed.length > 0) log.info('removed the rules of another mode', { mode: other, removed });
     } catch (err) {
       log.warn('cannot remove the rules of another mode', { mode: other, err });
     } finally {
-      await backend.close();
+      await backend?.close();
     }
   }
 }

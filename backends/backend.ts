@@ -4,6 +4,13 @@ import type { NodeSettings, PlanChange, ServicePlan } from './service-plan.ts';
 
 export type Mode = 'nftables' | 'iptables' | 'ipvs';
 
+/** The proxy that works on a node when another mode's rules are removed from it. */
+export interface Successor {
+  readonly mode: Mode;
+  /** The node's own IPs (P-14); null: none is known. */
+  readonly nodeIps: Readonly<Record<Family, string | null>>;
+}
+
 /** Work done in the kernel. */
 export interface SyncCounts {
   added: number;
@@ -94,10 +101,10 @@ export interface Backend {
   /** What the kernel holds now, as text in the same form. */
   dumpKernel(service?: string): Promise<string>;
   /**
-   * Removes everything of ours, and what kube-proxy left in this mode. With `staying`, nothing that this other mode,
-   * which works on the node, shares with this one. @returns what was removed.
+   * Removes everything of ours, and what kube-proxy left in this mode. With a successor, nothing that its mode shares
+   * with this one. @returns what was removed.
    */
-  cleanup(staying?: Mode | null): Promise<string[]>;
+  cleanup(successor?: Successor | null): Promise<string[]>;
   /** Stops watching and closes; the rules stay. */
   close(): Promise<void>;
 }

@@ -7,9 +7,9 @@ import {
   type Backend,
   type BackendEvents,
   type Drift,
-  type Mode,
   noCounts,
   type RefusedService,
+  type Successor,
   type SyncCounts,
   type SyncResult,
 } from '../backend.ts';
@@ -42,7 +42,7 @@ export interface IptablesOptions {
   /** Prepares the kernel for these settings, such as route_localnet (I-60). */
   readonly prepare: (settings: NodeSettings) => void;
   /** Removes everything of ours and of kube-proxy's, in both variants (I-57). */
-  readonly cleanup: (staying: Mode | null) => Promise<string[]>;
+  readonly cleanup: (successor: Successor | null) => Promise<string[]>;
 }
 
 export interface IptablesCallbacks {
@@ -377,8 +377,8 @@ export class IptablesBackend implements Backend {
     });
   }
 
-  cleanup(staying: Mode | null = null): Promise<string[]> {
-    return this.#queue.run(() => this.#options.cleanup(staying));
+  cleanup(successor: Successor | null = null): Promise<string[]> {
+    return this.#queue.run(() => this.#options.cleanup(successor));
   }
 
   async close(): Promise<void> {

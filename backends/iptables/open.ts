@@ -66,5 +66,10 @@ async function leaveVariant(variant: Variant, events: BackendEvents): Promise<vo
 }
 
 export function openIptables(events: BackendEvents): IptablesBackend {
-  return new IptablesBackend({ events, open: openMachinery, prepare: setRouteLocalnet, cleanup: removeProxyRules });
+  return new IptablesBackend({
+    events,
+    open: openMachinery,
+    prepare: setRouteLocalnet,
+    cleanup: (successor) => removeProxyRules(successor?.mode ?? null),
+  });
 }

@@ -6,9 +6,9 @@ import {
   type Backend,
   type BackendEvents,
   type Drift,
-  type Mode,
   noCounts,
   type RefusedService,
+  type Successor,
   type SyncCounts,
   type SyncResult,
 } from '../backend.ts';
@@ -57,7 +57,7 @@ export interface IpvsBackendOptions {
   /** What the kernel holds, as text. */
   readonly dumpKernel: (settings: NodeSettings | null, service?: string) => Promise<string>;
   /** V-57. */
-  readonly cleanup: (staying: Mode | null) => Promise<string[]>;
+  readonly cleanup: (successor: Successor | null) => Promise<string[]>;
   /** How often the kernel is compared with what was applied, in milliseconds; null: never. */
   readonly checkMs: number | null;
   /** How often drained real servers are removed, in milliseconds; once a minute unless given (V-20). */
@@ -370,8 +370,8 @@ export class IpvsBackend implements Backend {
     return this.#queue.run(() => this.#options.dumpKernel(this.#settings, service));
   }
 
-  cleanup(staying: Mode | null = null): Promise<string[]> {
-    return this.#queue.run(() => this.#options.cleanup(staying));
+  cleanup(successor: Successor | null = null): Promise<string[]> {
+    return this.#queue.run(() => this.#options.cleanup(successor));
   }
 
   async close(): Promise<void> {

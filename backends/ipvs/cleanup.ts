@@ -1,26 +1,25 @@
 // Removes what a proxy in ipvs mode has left: the interface with the addresses of Services, companion tables, virtual
 // servers, and kube-proxy's iptables rules and ipsets (V-57).
-import { cidrContains, FAMILIES, parseCidr } from '../../native/ip.ts';
+import { cidrContains, FAMILIES, familyOf, parseCidr } from '../../native/ip.ts';
 import { IpvsConnection } from '../../native/ipvs/connection.ts';
 import { readRealServers } from '../../native/ipvs/proc.ts';
 import { NftConnection } from '../../native/nftables/connection.ts';
 import { RouteWriter } from '../../native/route/writer.ts';
-import { type Mode, noCounts } from '../backend.ts';
+import { noCounts, type Successor } from '../backend.ts';
 import { removeProxyRules } from '../iptables/cleanup.ts';
 import { Committer } from '../nft-table/committer.ts';
 import { COMPANION } from './companion-schema.ts';
-import { IPVS_DEVICE } from './device.ts';
+import { IPVS_DEVICE, isLinkLocal } from './device.ts';
 
 /**
  * Where neither interface nor tables of such a proxy are, IPVS is not loaded: its virtual servers are somebody else's.
- * @param excludeCidrs Virtual servers in these ranges stay (V-13). @param staying The mode that works on this node: its
- * iptables rules stay. @returns what was removed, in words
+ * @param excludeCidrs Virtual servers in these ranges stay (V-13). @param successor Its iptables rules stay, and
+ * connections that it takes over are spared. @returns what was removed, in words
  */
-export async function cleanup(excludeCidrs: readonly string[], staying: Mode | null): Promise<string[]> {
-  if (staying !== null && hasDevice()) await connectionsToEnd();
-  const removed = [...removeDevice(), ...(await removeTables())];
+export async function cleanup(excludeCidrs: readonly string[], successor: Successor | null): Promise<string[]> {
+  const removed = [...(await removeDevice(successor)), ...(await removeTables())];
   if (removed.length > 0) removed.push(...(await removeServers(excludeCidrs)));
-  return [...removed, ...(await removeProxyRules(staying))];
+  return [...removed, ...(await removeProxyRules(successor?.mode ?? null))];
 }
 
 /** How long connections may take that began through IPVS while another mode took over. */
@@ -47,21 +46,42 @@ function hasActiveConnections(): boolean {
   }
 }
 
-function hasDevice(): boolean {
+async function removeDevice(successor: Successor | null): Promise<string[]> {
   const route = new RouteWriter();
   try {
-    return route.linkIndex(IPVS_DEVICE) !== null;
+    const index = route.linkIndex(IPVS_DEVICE);
+    if (index === null) return [];
+    const ips = route.addresses(index).flatMap(({ ip }) => (isLinkLocal(ip) ? [] : [ip]));
+    if (successor !== null) {
+      await useNodeIps(route, index, ips, successor);
+      await connectionsToEnd();
+    }
+    if (!route.deleteLink(IPVS_DEVICE)) return [];
+    if (successor !== null) await route.deleteSources(ips.filter((ip) => familyOf(ip) === 'IPv6'));
+    return [`interface ${IPVS_DEVICE}`];
   } finally {
     route.close();
   }
 }
 
-function removeDevice(): string[] {
-  const route = new RouteWriter();
-  try {
-    return route.deleteLink(IPVS_DEVICE) ? [`interface ${IPVS_DEVICE}`] : [];
-  } finally {
-    route.close();
+/**
+ * A connection of the node to an address of its own has this address as source too, and would end with it. From now on new
+ * ones have the node's IP, as they will have without the interface; a route that cannot be set leaves things as they were.
+ */
+async function useNodeIps(
+  route: RouteWriter,
+  index: number,
+  ips: readonly string[],
+  { nodeIps }: Successor,
+): Promise<void> {
+  for (const family of FAMILIES) {
+    const source = nodeIps[family];
+    if (source === null) continue;
+    await route.setSources(
+      index,
+      ips.filter((ip) => familyOf(ip) === family),
+      source,
+    );
   }
 }
 

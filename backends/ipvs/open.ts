@@ -40,7 +40,7 @@ export function openIpvs({ events, settings, checkMs, tickMs }: IpvsOptions): Ip
     probe: () => probeKernel(settings.scheduler),
     prepare: () => prepare(settings, events),
     dumpKernel,
-    cleanup: (staying) => cleanup(settings.excludeCidrs, staying),
+    cleanup: (successor) => cleanup(settings.excludeCidrs, successor),
   });
 }
 

@@ -1,5 +1,6 @@
-// Links and addresses as rtnetlink hands them over (include/uapi/linux/rtnetlink.h, if_addr.h, if_link.h): pure decoding.
+// Links, addresses and routes in rtnetlink's form (include/uapi/linux/rtnetlink.h, if_addr.h, if_link.h): pure coding.
 // struct ifaddrmsg { u8 family; u8 prefixlen; u8 flags; u8 scope; u32 index }
+// struct rtmsg { u8 family; u8 dst_len; u8 src_len; u8 tos; u8 table; u8 protocol; u8 scope; u8 type; u32 flags }
 // struct ifinfomsg { u8 family; u8 pad; u16 type; s32 index; u32 flags; u32 change }
 import { type Family, ipText } from '../ip.ts';
 import { Attributes } from '../netlink/message.ts';
@@ -60,6 +61,21 @@ const little = (bytes: string): number =>
 export function addressHeader(family: Family, index: number, prefix = 0, flags = 0): string {
   const bytes = [index & 255, (index >> 8) & 255, (index >> 16) & 255, index >>> 24];
   return String.fromCharCode(family === 'IPv4' ? 2 : 10, prefix, flags, 0, ...bytes);
+}
+
+export const RTA_DST = 1;
+export const RTA_OIF = 4;
+export const RTA_PREFSRC = 7;
+const RT_TABLE_LOCAL = 255;
+/** Who made a route: the administrator, or anybody, when one is to be deleted. */
+export const ROUTE_PROTOCOL = { any: 0, static: 4 } as const;
+const RTN_LOCAL = 2;
+const RT_SCOPE_HOST = 254;
+
+/** An rtmsg of a local route to one address, for MessageWriter.raw. `protocol` is one of ROUTE_PROTOCOL. */
+export function localRouteHeader(family: Family, protocol: number): string {
+  const [af, length, scope] = family === 'IPv4' ? [2, 32, RT_SCOPE_HOST] : [10, 128, 0];
+  return String.fromCharCode(af, length, 0, 0, RT_TABLE_LOCAL, protocol, scope, RTN_LOCAL, 0, 0, 0, 0);
 }
 
 /** Reads the payload of RTM_NEWLINK. @throws RangeError when a length does not fit. */

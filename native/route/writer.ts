@@ -1,6 +1,6 @@
-// Makes dummy links and binds addresses to links, thousands of them in batches. Its socket has the strict check on, so
-// that the kernel filters dumps of addresses by link.
-import { FAMILIES, ipBytes } from '../ip.ts';
+// Makes dummy links, binds addresses to links and routes them, thousands in batches. Its socket has the strict check on,
+// so that the kernel filters dumps of addresses by link.
+import { FAMILIES, familyOf, ipBytes } from '../ip.ts';
 import { type Acknowledgement, errnoName, NetlinkError } from '../netlink/error.ts';
 import {
   type Message,
@@ -25,12 +25,29 @@ import {
   IFLA_INFO_KIND,
   IFLA_LINKINFO,
   type IndexedAddress,
+  localRouteHeader,
   NEVER_PREFERRED,
+  ROUTE_PROTOCOL,
+  RTA_DST,
+  RTA_OIF,
+  RTA_PREFSRC,
   readAddress,
   readLink,
 } from './message.ts';
 
-const RTM = { newLink: 16, delLink: 17, getLink: 18, newAddress: 20, delAddress: 21, getAddress: 22 } as const;
+const RTM = {
+  newLink: 16,
+  delLink: 17,
+  getLink: 18,
+  newAddress: 20,
+  delAddress: 21,
+  getAddress: 22,
+  newRoute: 24,
+  delRoute: 25,
+} as const;
+/** The loopback link has this index in every network namespace. */
+const LOOPBACK = 1;
+const REPLACE = NLM_F_CREATE | NLM_F_REPLACE;
 const CREATE = NLM_F_CREATE | NLM_F_EXCL;
 const EINTR = 4;
 const ENODEV = 19;
@@ -39,7 +56,7 @@ const ATTEMPTS = 5;
 /** Addresses of a datagram; about 16 kB. */
 const DATAGRAM = 200;
 
-/** An address that could not be added or deleted. */
+/** An address that could not be added, deleted or routed. */
 export interface AddressFailure {
   readonly ip: string;
   readonly error: NetlinkError;
@@ -128,21 +145,60 @@ export class RouteWriter {
     return this.#change('delete', index, ips, 'EADDRNOTAVAIL');
   }
 
-  async #change(
-    verb: 'add' | 'delete',
-    index: number,
+  /**
+   * What the node sends to addresses that are bound to a link gets `source`, of the same family, from now on; else it has
+   * the address itself. For IPv4 this ends with the link; for IPv6 call `deleteSources` after that.
+   * @returns those that failed. @throws NetlinkError when the outcome is unknown.
+   */
+  async setSources(index: number, ips: readonly string[], source: string): Promise<AddressFailure[]> {
+    // The kernel takes no IPv6 route over a link that is down, nor one that comes before its own.
+    const ipv6 = familyOf(source) === 'IPv6';
+    const failures = await this.#inBatches('route', ips, null, (bytes, seq, flags) => {
+      this.#route(RTM.newRoute, flags | REPLACE, seq, { bytes, link: ipv6 ? LOOPBACK : index, source });
+    });
+    if (!ipv6) return failures;
+    const failed = new Set(failures.map(({ ip }) => ip));
+    const routed = ips.filter((ip) => !failed.has(ip));
+    return failures.concat(await this.#deleteRoutes(index, routed));
+  }
+
+  /** Deletes what `setSources` has left for IPv6 addresses. The same errors. */
+  deleteSources(ips: readonly string[]): Promise<AddressFailure[]> {
+    return this.#deleteRoutes(LOOPBACK, ips);
+  }
+
+  #deleteRoutes(link: number, ips: readonly string[]): Promise<AddressFailure[]> {
+    return this.#inBatches('delete route', ips, 'ESRCH', (bytes, seq, flags) => {
+      this.#route(RTM.delRoute, flags, seq, { bytes, link });
+    });
+  }
+
+  #change(verb: 'add' | 'delete', index: number, ips: readonly string[], done: string): Promise<AddressFailure[]> {
+    const [type, kind] = verb === 'add' ? [RTM.newAddress, REPLACE] : [RTM.delAddress, 0];
+    return this.#inBatches(`${verb} address`, ips, done, (bytes, seq, flags) => {
+      this.#writer.startMessage(type, flags | kind, seq);
+      this.#address(index, bytes);
+      if (verb === 'add' && bytes.length > 4) this.#writer.attr(IFA_CACHEINFO, NEVER_PREFERRED);
+      this.#writer.endMessage();
+    });
+  }
+
+  /** Sends a message for each address. @param done The error that means that there was nothing to do. */
+  async #inBatches(
+    what: string,
     ips: readonly string[],
-    done: string,
+    done: string | null,
+    write: (bytes: string, seq: number, flags: number) => void,
   ): Promise<AddressFailure[]> {
     const failures: AddressFailure[] = [];
     const fail = (ip: string, errno: number, text: string): void => {
-      failures.push({ ip, error: new NetlinkError(`${verb} address ${ip} of link ${index}`, errno, text) });
+      failures.push({ ip, error: new NetlinkError(`${what} ${ip}`, errno, text) });
     };
     for (const ip of ips) if (ipBytes(ip) === null) fail(ip, EINVAL, 'no IP address');
     const valid = failures.length === 0 ? ips : ips.filter((ip) => ipBytes(ip) !== null);
     for (let from = 0; from < valid.length; from += DATAGRAM) {
       const some = valid.slice(from, from + DATAGRAM);
-      for (const [place, ack] of await this.#send(verb, index, some)) {
+      for (const [place, ack] of await this.#send(what, some, write)) {
         if (errnoName(ack.errno) !== done) fail(some[place]!, ack.errno, ack.text);
       }
     }
@@ -150,24 +206,22 @@ export class RouteWriter {
   }
 
   /** Refusals by place. */
-  async #send(verb: 'add' | 'delete', index: number, ips: readonly string[]): Promise<Map<number, Acknowledgement>> {
+  async #send(
+    what: string,
+    ips: readonly string[],
+    write: (bytes: string, seq: number, flags: number) => void,
+  ): Promise<Map<number, Acknowledgement>> {
     this.#reset();
-    const type = verb === 'add' ? RTM.newAddress : RTM.delAddress;
     const seqs = ips.map((ip, place) => {
       const seq = this.#socket.nextSeq();
-      const last = place === ips.length - 1 ? NLM_F_ACK : 0;
-      this.#writer.startMessage(type, NLM_F_REQUEST | last | (verb === 'add' ? NLM_F_CREATE | NLM_F_REPLACE : 0), seq);
-      const bytes = ipBytes(ip)!;
-      this.#address(index, bytes);
-      if (verb === 'add' && bytes.length > 4) this.#writer.attr(IFA_CACHEINFO, NEVER_PREFERRED);
-      this.#writer.endMessage();
+      write(ipBytes(ip)!, seq, NLM_F_REQUEST | (place === ips.length - 1 ? NLM_F_ACK : 0));
       return seq;
     });
     this.#sending = true;
     try {
       // From a thread of the pool: the kernel walks a list for each IPv6 address that it deletes.
       await this.#socket.sendAsync(this.#writer.bytes());
-      return readRefusals(this.#socket, `${verb} addresses of link ${index}`, seqs);
+      return readRefusals(this.#socket, `${what} of ${ips.length} addresses`, seqs);
     } finally {
       this.#sending = false;
     }
@@ -180,6 +234,18 @@ export class RouteWriter {
     this.#writer.raw(addressHeader(family, index, bytes.length * 8, flags));
     this.#writer.attr(IFA_LOCAL, bytes);
     this.#writer.attr(IFA_ADDRESS, bytes);
+  }
+
+  /** A local route to one address. */
+  #route(type: number, flags: number, seq: number, to: { bytes: string; link: number; source?: string }): void {
+    const { bytes, link, source } = to;
+    this.#writer.startMessage(type, flags, seq);
+    const protocol = type === RTM.newRoute ? ROUTE_PROTOCOL.static : ROUTE_PROTOCOL.any;
+    this.#writer.raw(localRouteHeader(bytes.length === 4 ? 'IPv4' : 'IPv6', protocol));
+    this.#writer.attr(RTA_DST, bytes);
+    this.#writer.attr(RTA_OIF, String.fromCharCode(link & 255, (link >> 8) & 255, (link >> 16) & 255, link >>> 24));
+    if (source !== undefined) this.#writer.attr(RTA_PREFSRC, ipBytes(source)!);
+    this.#writer.endMessage();
   }
 
   /** A request about the link of this name, a new one if it has a kind. @returns false when refused with `expected`. */
@@ -208,7 +274,7 @@ export class RouteWriter {
 
   #reset(): void {
     // Its answer would be read together with those of the batch, and lost.
-    if (this.#sending) throw new Error('rtnetlink is asked for something while addresses are being changed');
+    if (this.#sending) throw new Error('rtnetlink is asked for something while a batch is under way');
     this.#writer.reset();
   }
 

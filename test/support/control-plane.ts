@@ -99,7 +99,9 @@ export class ControlPlane {
   #spawn(name: string, program: string, args: string[]): ChildProcess {
     const log = openSync(join(this.#folder, `${name}.log`), 'a');
     const options: SpawnOptions = { stdio: ['ignore', log, log], cwd: this.#folder };
-    const child = this.#within(() => spawn(program, args, options));
+    // Ends with the test even when that is killed, as at its time limit.
+    const argv = ['--pdeathsig', 'KILL', '--', program, ...args];
+    const child = this.#within(() => spawn('setpriv', argv, options));
     const { pid } = child;
     if (pid !== undefined) {
       endAtExit(pid);

@@ -7,6 +7,7 @@ import { removeProxyRules } from '../../../backends/iptables/cleanup.ts';
 import { IPSETS, IPVS_CHAINS, leftoversBeside } from '../../../backends/iptables/proxy-rules.ts';
 import type { Variant } from '../../../backends/iptables/run-tool.ts';
 import { cleanup } from '../../../backends/ipvs/cleanup.ts';
+import { IPVS_DEVICE } from '../../../backends/ipvs/device.ts';
 import { FAMILIES } from '../../../native/ip.ts';
 import { destroySets, setsPossible } from '../../../native/ipset.ts';
 import { FOREIGN_RULES } from '../../fixtures/foreign-iptables.ts';
@@ -114,7 +115,7 @@ function testVariant(variant: Variant): void {
       const kept = shared.map((lines) =>
         lines.filter((l) => !gone.test(l) && !/^-A KUBE-(SERVICES|PROXY-FIREWALL) |LOOP-BACK/.test(l)),
       );
-      t.match(await cleanup([], 'iptables'), [
+      t.match(await cleanup([], { mode: 'iptables', nodeIps: { IPv4: null, IPv6: null } }), [
         /^IPv4 .*: 5 jumps, 4 chains of table filter, 2 chains of table nat$/,
         /^IPv6 /,
         '34 ipsets',
@@ -148,7 +149,31 @@ function testVariant(variant: Variant): void {
   });
 }
 
+function testSources(): void {
+  t.test('the node’s connections to Services have its own IP before the interface goes', async (t) => {
+    const ip = (...args: string[]): string => {
+      const { status, stdout, stderr } = spawnSync('ip', args, { encoding: 'utf8' });
+      if (status !== 0) throw new Error(`ip ${args.join(' ')}: ${stderr.trim()}`);
+      return stdout;
+    };
+    ip('link', 'add', 'uplink', 'type', 'veth', 'peer', 'name', IPVS_DEVICE);
+    ip('link', 'set', 'uplink', 'up');
+    ip('addr', 'add', '192.0.2.2/24', 'dev', 'uplink');
+    ip('addr', 'add', '10.96.0.10/32', 'dev', IPVS_DEVICE);
+    const source = (): string => / src (\S+)/.exec(ip('route', 'get', '10.96.0.10'))?.[1] ?? '';
+    t.equal(source(), '10.96.0.10');
+    const seen = new Set<string>();
+    const look = setInterval(() => ip('link').includes(IPVS_DEVICE) && seen.add(source()), 50);
+    const removed = await cleanup([], { mode: 'nftables', nodeIps: { IPv4: '192.0.2.2', IPv6: null } });
+    clearInterval(look);
+    t.strictSame(removed, [`interface ${IPVS_DEVICE}`]);
+    t.strictSame([...seen], ['192.0.2.2']);
+    t.notOk(ip('route', 'show', 'table', 'local').includes('10.96.0.10'));
+  });
+}
+
 if (inNamespace) {
+  testSources();
   testVariant('nft');
   testVariant('legacy');
 }

@@ -83,7 +83,7 @@ t.test('failures name the address', { skip }, async (t) => {
       ['ff02::1', 'EADDRNOTAVAIL'],
     ],
   );
-  t.match(failures[0]!.error.message, `add address 10.96.0.256 of link ${index}: EINVAL (no IP address)`);
+  t.match(failures[0]!.error.message, 'add address 10.96.0.256: EINVAL (no IP address)');
   t.strictSame(textsOf(writer, index), ['10.96.0.1', '10.96.0.2'], 'the others are bound');
 
   const [gone] = await writer.addAddresses(9999, ['10.96.0.1']);
@@ -122,9 +122,44 @@ t.test('nothing is asked while addresses are being changed', { skip }, async (t)
   const writer = opened(t);
   const index = linkDown(t, writer, 'k4');
   const change = writer.addAddresses(index, ['10.96.0.1']);
-  t.throws(() => writer.linkIndex('lo'), { message: /asked for something while addresses are being changed/ });
+  t.throws(() => writer.linkIndex('lo'), { message: /asked for something while a batch is under way/ });
   t.strictSame(await change, []);
   t.equal(writer.linkIndex('lo'), 1);
+});
+
+t.test('the source of what the node sends to its addresses', { skip }, async (t) => {
+  const writer = opened(t);
+  const index = linkDown(t, writer, 'k5');
+  linkDown(t, writer, 'uplink');
+  ip('link', 'set', 'uplink', 'up');
+  ip('addr', 'add', '192.0.2.2/24', 'dev', 'uplink');
+  ip('addr', 'add', 'fd00:2::2/64', 'dev', 'uplink', 'nodad');
+  const [four, six] = [
+    ['10.96.0.1', '10.96.0.2'],
+    ['fd00:96::1', 'fd00:96::2'],
+  ];
+  await writer.addAddresses(index, [...four, ...six]);
+  const source = (to: string): string => / src (\S+)/.exec(ip('route', 'get', to))?.[1] ?? '';
+  const local = (): string[] =>
+    [...ip('route', 'show', 'table', 'local').split('\n'), ...ip('-6', 'route', 'show', 'table', 'local').split('\n')]
+      .filter((line) => /^local (10\.96|fd00:96)/.test(line))
+      .map((line) => line.split(' ')[1]!);
+  t.strictSame([...four, ...six].map(source), [...four, ...six]);
+
+  t.strictSame(await writer.setSources(index, four, '192.0.2.2'), []);
+  t.strictSame(await writer.setSources(index, six, 'fd00:2::2'), []);
+  const chosen = ['192.0.2.2', '192.0.2.2', 'fd00:2::2', 'fd00:2::2'];
+  t.strictSame([...four, ...six].map(source), chosen);
+  t.strictSame(local(), [...four, ...six], 'they are local as before');
+  t.strictSame(await writer.setSources(index, [...four], '192.0.2.2'), [], 'a second time');
+  t.strictSame(await writer.setSources(index, six, 'fd00:2::2'), []);
+  const [refused] = await writer.setSources(index, ['10.96.0.1'], '198.51.100.1');
+  t.match(refused!.error.message, /^route 10\.96\.0\.1: EINVAL/, 'no address of this node');
+
+  writer.deleteLink('k5');
+  t.strictSame(await writer.deleteSources(six), []);
+  t.strictSame(await writer.deleteSources(six), [], 'none is left');
+  t.strictSame(local(), []);
 });
 
 /** Why there can be no dummy link, or false. */
