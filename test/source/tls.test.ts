@@ -30,18 +30,14 @@ async function start(t: Test, user: object, options: { clientCertificates?: bool
   const dir = t.testdir({ config: JSON.stringify(config), token: 'one' });
   const client = new KubeClient({ kubeconfig: join(dir, 'config') });
   const sink = new RecordingSink();
-  const source = new ApiServerSource({
-    client,
-    nodeName: NODE_NAME,
-    log: new RecordingLog(),
-    timers: new TestTimers(),
-  });
+  const timers = new TestTimers();
+  const source = new ApiServerSource({ client, nodeName: NODE_NAME, log: new RecordingLog(), timers });
   source.start(sink);
   t.teardown(async () => {
     await source.stop();
     await server.close();
   });
-  return { server, source, sink, dir };
+  return { server, source, sink, dir, timers };
 }
 
 const complete = (source: ApiServerSource) => until('complete', () => source.status().every((s) => s.complete));
@@ -55,6 +51,17 @@ t.test('all watches share one HTTP/2 connection, and one that is dropped does no
   server.store.put(service('b'));
   await until('b', () => sink.objects.has('Service default/b'));
   t.equal(server.connections, 1);
+});
+
+t.test('a connection on which requests are not answered gets no others', async (t) => {
+  const { server, source, timers } = await start(t, { token: 'x' });
+  await complete(source);
+  server.beSilent();
+  server.dropWatches('end');
+  await until('asked again', () => server.requests.length === 8);
+  await timers.clock.advance(75_000);
+  await until('asked once more', () => server.requests.length === 12);
+  t.equal(server.connections, 2);
 });
 
 t.test('a rotated token is used by the next request', async (t) => {
