@@ -37,8 +37,8 @@ export interface RequestObserver {
 export interface KubeRequest {
   /** With query. */
   readonly path: string;
-  readonly method?: 'GET' | 'POST' | 'PUT' | 'PATCH';
-  /** Sent as JSON. */
+  readonly method?: 'GET' | 'POST' | 'PATCH';
+  /** Sent as JSON; a PATCH is a merge patch. */
   readonly body?: unknown;
   readonly signal: AbortSignal;
 }
@@ -84,6 +84,7 @@ const SHORT_CONNECT_TIMEOUT_MS = 5_000;
 /** A dead peer is noticed by TCP some 10 s after this much silence, since Node then probes each second. */
 const TCP_KEEP_ALIVE_MS = 30_000;
 const ERROR_BODY_BYTES = 64 * 1024;
+const MERGE_PATCH = 'application/merge-patch+json';
 
 export class KubeClient {
   readonly #access: ServerAccess;
@@ -182,7 +183,7 @@ export class KubeClient {
       headers: {
         accept: 'application/json',
         'user-agent': this.#userAgent,
-        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...(body !== undefined && { 'content-type': method === 'PATCH' ? MERGE_PATCH : 'application/json' }),
         ...headers,
       },
       body: body === undefined ? null : JSON.stringify(body),
