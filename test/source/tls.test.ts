@@ -1,7 +1,7 @@
 // Servers reached over TLS. Key and certificate in test/support/tls are self-signed, made by
 // `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj "/CN=kubeplumb test"
 //  -addext "subjectAltName=IP:127.0.0.1,DNS:localhost" -keyout key.pem -out cert.pem`, and protect nothing.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { ApiServerSource } from '../../agent/source/api-server.ts';
@@ -72,6 +72,17 @@ t.test('a rotated token is used by the next request', async (t) => {
   server.dropWatches('end');
   await until('resumed', () => server.requests.length === 8);
   t.equal(server.requests.at(-1)?.headers.authorization, 'Bearer two');
+});
+
+t.test('a token that cannot be read is no outage of the server', async (t) => {
+  const { server, source, dir } = await start(t, { tokenFile: 'token' });
+  await complete(source);
+  rmSync(join(dir, 'token'));
+  server.dropWatches('end');
+  await until('errors', () =>
+    source.status().every(({ lastError }) => /tokenFile: cannot be read/.test(lastError ?? '')),
+  );
+  t.ok(source.status().every(({ outage }) => !outage));
 });
 
 t.test('client certificates', async (t) => {
