@@ -26,6 +26,8 @@ export interface Regarding {
   /** Absent for a Node. */
   readonly namespace?: string;
   readonly name: string;
+  /** As kube-proxy gives it, not the object's: `kubectl describe node` looks for the events of a Node by its name. */
+  readonly uid: string;
 }
 
 interface Written {
@@ -72,14 +74,14 @@ export class Events {
   /** About this Node. */
   node(type: 'Normal' | 'Warning', reason: EventReason, note: string): void {
     const name = this.#options.nodeName;
-    this.#emit({ type, reason, action: 'StartKubeProxy', note, regarding: { kind: 'Node', name } });
+    this.#emit({ type, reason, action: 'StartKubeProxy', note, regarding: { kind: 'Node', name, uid: name } });
   }
 
   /** About a Service, `namespace/name`, whose health check node port cannot be opened (P-63). */
   healthCheckFailed({ service, port, error }: { service: string; port: number; error: Error }): void {
     const [namespace = '', name = ''] = service.split('/');
     const note = `node ${this.#options.nodeName} failed to start healthcheck ${JSON.stringify(service)} on port ${port}: ${error.message}`;
-    const regarding: Regarding = { kind: 'Service', namespace, name };
+    const regarding: Regarding = { kind: 'Service', namespace, name, uid: service };
     this.#emit({ type: 'Warning', reason: 'FailedToStartServiceHealthcheck', action: 'Listen', note, regarding });
   }
 
@@ -137,7 +139,9 @@ export class Events {
   #object(event: { type: string; reason: string; action: string; note: string; regarding: Regarding }): EventObject {
     const { hostName } = this.#options;
     const { regarding, note, ...rest } = event;
-    const serial = (BigInt(Math.round(this.#clock.wallMs())) * 1_000_000n + BigInt(this.#serial++)).toString(16);
+    // Many nodes write about the same Service in the same millisecond.
+    const nanoseconds = Math.floor((this.#clock.monotonicMs() % 1) * 1e6) + this.#serial++;
+    const serial = (BigInt(Math.round(this.#clock.wallMs())) * 1_000_000n + BigInt(nanoseconds)).toString(16);
     return {
       apiVersion: 'events.k8s.io/v1',
       kind: 'Event',
@@ -165,7 +169,8 @@ export class Events {
 
   async #create({ body }: Written): Promise<void> {
     const { namespace } = body.metadata;
-    await this.#send('POST', `/apis/events.k8s.io/v1/namespaces/${namespace}/events`, body);
+    const path = `/apis/events.k8s.io/v1/namespaces/${namespace}/events`;
+    await this.#send({ method: 'POST', path, body }, body.reason);
   }
 
   /** Counts up the event that exists, or writes it anew where it has expired. */
@@ -173,25 +178,25 @@ export class Events {
     const { namespace, name } = written.body.metadata;
     const path = `/apis/events.k8s.io/v1/namespaces/${namespace}/events/${name}`;
     const series = { count: written.count, lastObservedTime: this.#microTime() };
-    if ((await this.#send('PUT', path, { ...written.body, series })) === 404) {
+    if ((await this.#send({ method: 'PATCH', path, body: { series } }, written.body.reason)) === 404) {
       written.count = 1;
       await this.#create(written);
     }
   }
 
   /** @returns the status, or null when no server took it. */
-  async #send(method: 'POST' | 'PUT', path: string, body: EventObject): Promise<number | null> {
+  async #send(request: Omit<KubeRequest, 'signal'>, reason: unknown): Promise<number | null> {
     const { log, client } = this.#options;
     for (let attempt = 1; !this.#stop.signal.aborted; attempt++) {
-      const result = await this.#attempt(() => client!.send({ method, path, body, signal: this.#limited() }));
+      const result = await this.#attempt(() => client!.send({ ...request, signal: this.#limited() }));
       if (this.#stop.signal.aborted) return null;
-      // It has expired since.
-      if (method === 'PUT' && result.status === 404) return 404;
+      // It has expired since, or an attempt whose answer was lost has written it.
+      if (result.status === (request.method === 'PATCH' ? 404 : 409)) return result.status;
       const passing = result.status === null || result.status === 429 || result.status >= 500;
       if (!passing && result.error === null) return result.status;
       if (!passing || attempt === ATTEMPTS) {
         log.warn('cannot write an event', {
-          reason: body.reason,
+          reason,
           status: result.status,
           err: result.error ?? undefined,
         });

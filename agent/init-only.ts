@@ -24,6 +24,7 @@ export async function initOnly({ config, log, stop }: RunOptions): Promise<void>
     await backend.probe();
     source.start(sink);
     const stopped = new Promise<void>((resolve) => {
+      if (stop.aborted) resolve();
       stop.addEventListener('abort', () => resolve(), { once: true });
     });
     await Promise.race([stopped, sink.completed('Node').then(() => waitForNode(state, { config, log, stop }))]);

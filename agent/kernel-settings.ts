@@ -1,9 +1,8 @@
 // Settings of the kernel that the configuration asks for (P-50…P-55, I-60): connection tracking and the OOM score. Each is
 // read, and written only if it has another value, so that an agent without the right to write can run on a node that is
 // prepared (P-6).
-import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { readSysctl, type SysctlFiles, writeSysctl } from '../native/sysctl.ts';
+import { FILES, readSysctl, type SysctlFiles, writeSysctl } from '../native/sysctl.ts';
 import type { Config } from './config/types.ts';
 import { describeError, type Log } from './log.ts';
 
@@ -11,11 +10,6 @@ const HASH_SIZE = '/sys/module/nf_conntrack/parameters/hashsize';
 const OOM_SCORE_ADJ = '/proc/self/oom_score_adj';
 const ONLINE_CPUS = '/sys/devices/system/cpu/online';
 const CONNTRACK_MAX_LIMIT = 1024 * 1024;
-
-const FILES: SysctlFiles = {
-  read: (file) => readFileSync(file, 'utf8'),
-  write: (file, value) => writeFileSync(file, value),
-};
 
 /** P-51: what nf_conntrack_max is to be; null: as it is. */
 export function conntrackMax(options: { maxPerCore: number; min: number; cpus: number }): number | null {
@@ -36,7 +30,7 @@ export function hostCpus(files: SysctlFiles = FILES): number {
   let cpus = 0;
   try {
     for (const range of files.read(ONLINE_CPUS).trim().split(',')) {
-      const [first = Number.NaN, last = first] = range.split('-').map(Number);
+      const [first = Number.NaN, last = first] = range.split('-').map((cpu) => Number.parseInt(cpu, 10));
       cpus += last - first + 1;
     }
   } catch {

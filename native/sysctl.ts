@@ -6,7 +6,8 @@ export interface SysctlFiles {
   write(file: string, value: string): void;
 }
 
-const FILES: SysctlFiles = {
+/** The kernel's own. */
+export const FILES: SysctlFiles = {
   read: (file) => readFileSync(file, 'utf8'),
   write: (file, value) => writeFileSync(file, value),
 };

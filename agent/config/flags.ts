@@ -15,7 +15,7 @@ export function parseFlags(argv: readonly string[]): ParsedFlags {
   const command = new Command('kubeplumb')
     .description('Programs Services into the kernel of this node, in place of kube-proxy.')
     .usage('[flags]')
-    .allowExcessArguments(false)
+    .allowExcessArguments(true)
     .exitOverride()
     .configureOutput({ writeOut: () => {}, writeErr: () => {} });
   const given = new Map<Flag, string[]>();
@@ -34,6 +34,10 @@ export function parseFlags(argv: readonly string[]): ParsedFlags {
     if (error.code === 'commander.helpDisplayed') return { action: 'help', text: command.helpInformation() + FOOTER };
     throw new ConfigError([error.message.replace(/^error: /, '')], { cause: error });
   }
+  // Empty ones are what templates leave behind; kube-proxy overlooks them too.
+  const extra = command.args.filter((arg) => arg !== '');
+  if (extra.length > 0)
+    throw new ConfigError([`too many arguments. Expected 0 arguments but got ${extra.length}: ${extra.join(', ')}.`]);
   const problems: string[] = [];
   const values = FLAGS.filter((flag) => given.has(flag)).map((flag) => ({
     flag,

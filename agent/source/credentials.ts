@@ -23,6 +23,11 @@ interface PluginAnswer {
   readonly headers?: Record<string, string>;
 }
 
+/** Credentials cannot be had on this node; no server was asked. The message names kubeconfig and field. */
+export class CredentialsError extends Error {
+  override readonly name = 'CredentialsError';
+}
+
 /** Reads and caches nothing but the answer of an exec plug-in, which has its own expiry. */
 export class CredentialReader {
   readonly #access: ServerAccess;
@@ -33,7 +38,7 @@ export class CredentialReader {
     this.#access = access;
   }
 
-  /** Throws when a file cannot be read or the plug-in fails; the message names kubeconfig and field. */
+  /** @throws CredentialsError when a file cannot be read or the plug-in fails. */
   async read(): Promise<Credentials> {
     const { cluster, account } = this.#access;
     const server = `clusters[${cluster.name}].cluster`;
@@ -78,7 +83,7 @@ export class CredentialReader {
     try {
       return readFileSync(file, 'utf8');
     } catch (cause) {
-      throw new Error(`${this.#access.origin}: ${field}: cannot be read`, { cause });
+      throw new CredentialsError(`${this.#access.origin}: ${field}: cannot be read`, { cause });
     }
   }
 
@@ -86,7 +91,9 @@ export class CredentialReader {
   #runPlugin(account: Account): Promise<PluginAnswer> {
     this.#running ??= askPlugin(this.#exec, account)
       .catch((cause: unknown) => {
-        throw new Error(`${this.#access.origin}: users[${account.name}].user.exec: plug-in failed`, { cause });
+        throw new CredentialsError(`${this.#access.origin}: users[${account.name}].user.exec: plug-in failed`, {
+          cause,
+        });
       })
       .finally(() => {
         this.#running = null;

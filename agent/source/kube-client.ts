@@ -1,6 +1,6 @@
 // Requests to the API servers of one cluster over kept-alive connections; who sends them need not know which server answers.
 // A server that speaks HTTP/2 gets a single connection.
-import { Agent, type Dispatcher, ProxyAgent, request } from 'undici';
+import { Agent, ProxyAgent, request } from 'undici';
 import { describeError } from '../log.ts';
 import { CredentialReader, type Credentials, type TlsSettings } from './credentials.ts';
 import { type AccessOptions, loadAccess, type ServerAccess, serviceAddress } from './kube-config.ts';
@@ -37,8 +37,8 @@ export interface RequestObserver {
 export interface KubeRequest {
   /** With query. */
   readonly path: string;
-  readonly method?: 'GET' | 'POST' | 'PUT' | 'PATCH';
-  /** Sent as JSON. */
+  readonly method?: 'GET' | 'POST' | 'PATCH';
+  /** Sent as JSON; a PATCH is a merge patch. */
   readonly body?: unknown;
   readonly signal: AbortSignal;
 }
@@ -84,6 +84,7 @@ const SHORT_CONNECT_TIMEOUT_MS = 5_000;
 /** A dead peer is noticed by TCP some 10 s after this much silence, since Node then probes each second. */
 const TCP_KEEP_ALIVE_MS = 30_000;
 const ERROR_BODY_BYTES = 64 * 1024;
+const MERGE_PATCH = 'application/merge-patch+json';
 
 export class KubeClient {
   readonly #access: ServerAccess;
@@ -132,8 +133,7 @@ export class KubeClient {
         this.#moveAfter(`HTTP status ${response.status}`, () => this.#servers.answered(server, response.status));
         return response;
       } catch (err) {
-        // Who gives up by AbortError has its own reasons; any other reason is the server's silence.
-        if (!signal.aborted || signal.reason?.name !== 'AbortError')
+        if (!signal.aborted || isSilence(signal))
           this.#moveAfter(describeError(err), () => this.#servers.failed(server));
         if (signal.aborted) throw err;
         failures.push({ server, err });
@@ -175,17 +175,21 @@ export class KubeClient {
 
   async #sendTo(server: string, sent: KubeRequest, { tls, headers }: Credentials): Promise<KubeResponse> {
     const { path, method = 'GET', body, signal } = sent;
+    const agent = this.#agent(server, tls);
     const response = await request(`${server}${path}`, {
-      dispatcher: this.#dispatcher(server, tls),
+      dispatcher: agent,
       method,
       signal,
       headers: {
         accept: 'application/json',
         'user-agent': this.#userAgent,
-        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...(body !== undefined && { 'content-type': method === 'PATCH' ? MERGE_PATCH : 'application/json' }),
         ...headers,
       },
       body: body === undefined ? null : JSON.stringify(body),
+    }).catch((err: unknown) => {
+      if (isSilence(signal)) this.#retire(agent);
+      throw err;
     });
     if (response.statusCode === 401) this.#credentials.forget();
     return { status: response.statusCode, headers: response.headers, body: response.body };
@@ -199,7 +203,7 @@ export class KubeClient {
   }
 
   /** The pool; a new one when certificates have changed, while running requests finish on the old one. */
-  #dispatcher(server: string, tls: TlsSettings): Dispatcher {
+  #agent(server: string, tls: TlsSettings): Agent | ProxyAgent {
     const proxy = proxyUrlFor(new URL(server), this.#access.cluster.proxyUrl, this.#env) ?? '';
     const several = this.#servers.all.length > 1;
     const key = JSON.stringify([several, tls]);
@@ -208,7 +212,9 @@ export class KubeClient {
     void kept?.agent.close();
     const timeout = several ? SHORT_CONNECT_TIMEOUT_MS : CONNECT_TIMEOUT_MS;
     const connect = { timeout, keepAlive: true, keepAliveInitialDelay: TCP_KEEP_ALIVE_MS };
-    const common = { allowH2: true, headersTimeout: 0, bodyTimeout: 0 };
+    // No HTTP/2 pings: nobody waits for their answers, and while they are under way TCP sends no probes, so that a dead
+    // peer would be noticed after a quarter of an hour.
+    const common = { allowH2: true, h2Options: { pingInterval: 0 }, headersTimeout: 0, bodyTimeout: 0 };
     const agent =
       proxy === ''
         ? new Agent({ ...common, connect: { ...tls, ...connect } })
@@ -216,6 +222,20 @@ export class KubeClient {
     this.#agents.set(proxy, { key, agent });
     return agent;
   }
+
+  /** The next requests get other connections: one that swallows requests must not get them all. */
+  #retire(agent: Agent | ProxyAgent): void {
+    for (const [proxy, kept] of this.#agents) {
+      if (kept.agent !== agent) continue;
+      this.#agents.delete(proxy);
+      void agent.close();
+    }
+  }
+}
+
+/** Who gives up by AbortError has its own reasons; any other reason is the server's silence. */
+function isSilence(signal: AbortSignal): boolean {
+  return signal.aborted && signal.reason?.name !== 'AbortError';
 }
 
 /** The same chunks; tells how many bytes there were once they have been read or left. */

@@ -8,6 +8,7 @@ import { Breather } from '../../native/breather.ts';
 import { describeError, type Log, onceEvery } from '../log.ts';
 import { BackOff } from './back-off.ts';
 import { ByteLines } from './byte-lines.ts';
+import { CredentialsError } from './credentials.ts';
 import { KnownObjects } from './known-objects.ts';
 import { ApiError, type KubeClient, type KubeResponse, readApiError } from './kube-client.ts';
 import { ListItems } from './list-items.ts';
@@ -351,7 +352,7 @@ export class ListWatch {
     const watchdog = new Watchdog(timers, this.#stop.signal, HEADERS_LIMIT_MS, silence);
     try {
       const response = await client.send({ path: `${path}?${search}`, signal: watchdog.signal }).catch((err) => {
-        this.#outage = true;
+        this.#outage = !(err instanceof CredentialsError);
         throw err;
       });
       this.#outage = response.status >= 500 || response.status === 429;

@@ -42,7 +42,7 @@ t.test('as kube-proxy writes them', async (t) => {
     eventTime: '2026-01-02T03:04:05.678000Z',
     reportingController: 'kube-proxy',
     reportingInstance: 'kube-proxy-machine-0',
-    regarding: { apiVersion: 'v1', kind: 'Node', name: 'node-0' },
+    regarding: { apiVersion: 'v1', kind: 'Node', name: 'node-0', uid: 'node-0' },
     type: 'Normal',
     reason: 'Starting',
     action: 'StartKubeProxy',
@@ -56,7 +56,7 @@ t.test('as kube-proxy writes them', async (t) => {
       type: 'Warning',
       reason: 'FailedToStartServiceHealthcheck',
       action: 'Listen',
-      regarding: { kind: 'Service', namespace: 'shop', name: 'web' },
+      regarding: { kind: 'Service', namespace: 'shop', name: 'web', uid: 'shop/web' },
       note: 'node node-0 failed to start healthcheck "shop/web" on port 30100: listen EADDRINUSE',
     },
   });
@@ -74,13 +74,11 @@ t.test('what is repeated becomes a series, told every five minutes', async (t) =
   fail();
   await clock.advance(0);
   const { name } = sent[0]!.body.metadata as { name: string };
-  t.match(sent[1], {
-    method: 'PUT',
+  // The rights that daemonset.yaml gives are to create and to patch.
+  t.same(sent[1], {
+    method: 'PATCH',
     path: `/apis/events.k8s.io/v1/namespaces/default/events/${name}`,
-    body: {
-      reason: 'FailedToStartMetricServer',
-      series: { count: 4, lastObservedTime: '2026-01-02T03:09:05.678000Z' },
-    },
+    body: { series: { count: 4, lastObservedTime: '2026-01-02T03:09:05.678000Z' } },
   });
   answers.push(404);
   await clock.advance(300_000);
@@ -88,7 +86,7 @@ t.test('what is repeated becomes a series, told every five minutes', async (t) =
   await clock.advance(0);
   t.same(
     sent.slice(2).map(({ method }) => method),
-    ['PUT', 'POST'],
+    ['PATCH', 'POST'],
     'one that has expired is written anew',
   );
   fail();
@@ -115,6 +113,25 @@ t.test('a server that is away is tried again, one that refuses is not', async (t
   await away.clock.advance(1_000_000);
   t.equal(away.sent.length, 12, 'given up in the end');
   t.same(away.warnings, ['cannot write an event']);
+});
+
+t.test('one that was written although the answer was lost is no failure', async (t) => {
+  const { clock, events, sent, warnings } = start([new Error('ECONNRESET'), 409]);
+  events.node('Normal', 'Starting', '');
+  await clock.advance(60_000);
+  t.equal(sent.length, 2);
+  t.same(warnings, []);
+});
+
+t.test('nodes that write about one Service in the same millisecond take different names', async (t) => {
+  const nameOf = async (monotonicMs: number): Promise<unknown> => {
+    const { clock, events, sent } = start();
+    clock.monotonicMs = () => monotonicMs;
+    events.healthCheckFailed({ service: 'shop/web', port: 30_100, error: new Error('no') });
+    await clock.advance(0);
+    return (sent[0]!.body.metadata as { name: string }).name;
+  };
+  t.not(await nameOf(1000.25), await nameOf(7.125));
 });
 
 t.test('no more than 25 different ones at once', async (t) => {

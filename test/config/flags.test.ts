@@ -69,6 +69,10 @@ t.test('wrong flags are refused by name', async (t) => {
   for (const [argv, problem] of BAD) t.match(problems(...argv), [problem], argv.join(' '));
 });
 
+t.test('empty arguments, as templates leave them behind, are overlooked', async (t) => {
+  t.equal(loadConfig({ argv: ['', '--proxy-mode=nftables', ''], readFile: () => '' }).action, 'run');
+});
+
 t.test('all wrong values are reported together', async (t) => {
   t.equal(problems('--oom-score-adj=x', '--cleanup=y', '--bind-address=z').length, 3);
 });

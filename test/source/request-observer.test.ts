@@ -41,6 +41,11 @@ t.test('answers, bodies, watches and failures', async (t) => {
   t.match(requests.splice(0), [{ method: 'POST', status: 201, requestBytes }]);
   t.equal(bodies.splice(0).length, 1);
 
+  const patched = await client.send({ path: `${path}/a`, method: 'PATCH', body: { series: { count: 2 } }, signal });
+  for await (const _ of patched.body);
+  t.match(requests.splice(0), [{ method: 'PATCH', status: 200 }], 'with the content type of a patch');
+  bodies.splice(0);
+
   const watch = new AbortController();
   const stream = await client.send({ path: `${PATH}?watch=true&resourceVersion=0`, signal: watch.signal });
   t.match(requests.splice(0), [{ status: 200, watch: true }]);

@@ -1,7 +1,7 @@
 // Servers reached over TLS. Key and certificate in test/support/tls are self-signed, made by
 // `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj "/CN=kubeplumb test"
 //  -addext "subjectAltName=IP:127.0.0.1,DNS:localhost" -keyout key.pem -out cert.pem`, and protect nothing.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { ApiServerSource } from '../../agent/source/api-server.ts';
@@ -30,18 +30,14 @@ async function start(t: Test, user: object, options: { clientCertificates?: bool
   const dir = t.testdir({ config: JSON.stringify(config), token: 'one' });
   const client = new KubeClient({ kubeconfig: join(dir, 'config') });
   const sink = new RecordingSink();
-  const source = new ApiServerSource({
-    client,
-    nodeName: NODE_NAME,
-    log: new RecordingLog(),
-    timers: new TestTimers(),
-  });
+  const timers = new TestTimers();
+  const source = new ApiServerSource({ client, nodeName: NODE_NAME, log: new RecordingLog(), timers });
   source.start(sink);
   t.teardown(async () => {
     await source.stop();
     await server.close();
   });
-  return { server, source, sink, dir };
+  return { server, source, sink, dir, timers };
 }
 
 const complete = (source: ApiServerSource) => until('complete', () => source.status().every((s) => s.complete));
@@ -57,6 +53,17 @@ t.test('all watches share one HTTP/2 connection, and one that is dropped does no
   t.equal(server.connections, 1);
 });
 
+t.test('a connection on which requests are not answered gets no others', async (t) => {
+  const { server, source, timers } = await start(t, { token: 'x' });
+  await complete(source);
+  server.beSilent();
+  server.dropWatches('end');
+  await until('asked again', () => server.requests.length === 8);
+  await timers.clock.advance(75_000);
+  await until('asked once more', () => server.requests.length === 12);
+  t.equal(server.connections, 2);
+});
+
 t.test('a rotated token is used by the next request', async (t) => {
   const { server, source, dir } = await start(t, { tokenFile: 'token' });
   await complete(source);
@@ -65,6 +72,17 @@ t.test('a rotated token is used by the next request', async (t) => {
   server.dropWatches('end');
   await until('resumed', () => server.requests.length === 8);
   t.equal(server.requests.at(-1)?.headers.authorization, 'Bearer two');
+});
+
+t.test('a token that cannot be read is no outage of the server', async (t) => {
+  const { server, source, dir } = await start(t, { tokenFile: 'token' });
+  await complete(source);
+  rmSync(join(dir, 'token'));
+  server.dropWatches('end');
+  await until('errors', () =>
+    source.status().every(({ lastError }) => /tokenFile: cannot be read/.test(lastError ?? '')),
+  );
+  t.ok(source.status().every(({ outage }) => !outage));
 });
 
 t.test('client certificates', async (t) => {

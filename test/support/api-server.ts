@@ -189,6 +189,10 @@ export class TestApiServer {
     const chunks: Buffer[] = [];
     for await (const chunk of req) chunks.push(chunk);
     const text = Buffer.concat(chunks).toString();
+    if (req.method === 'PATCH' && req.headers['content-type'] !== 'application/merge-patch+json') {
+      fail(res, 415, 'UnsupportedMediaType', 'the body of the request was in an unknown format');
+      return;
+    }
     this.events.push({ method: req.method ?? '', path, object: JSON.parse(text) });
     res.writeHead(req.method === 'POST' ? 201 : 200, { 'content-type': 'application/json' }).end(text);
   }
