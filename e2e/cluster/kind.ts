@@ -1,6 +1,7 @@
 // A kind cluster without kube-proxy: one control plane and two workers in containers, the agent from this project's image,
 // and one more container on their network as the machine outside.
 import { existsSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Options } from '../options.ts';
@@ -168,7 +169,10 @@ export class KindProvider implements Provider {
   /** Of a container on kind's network, those of the cluster's families. */
   async #addresses(container: string): Promise<string[]> {
     const format = '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}}{{end}}';
-    const all = (await this.#docker('inspect', '--format', format, container)).split(/\s+/).filter(Boolean);
+    // An address that is missing is nothing, or words.
+    const all = (await this.#docker('inspect', '--format', format, container))
+      .split(/\s+/)
+      .filter((ip) => isIP(ip) !== 0);
     const { ipFamily } = this.#options;
     return all.filter((ip) => ipFamily === 'dual' || ip.includes(':') === (ipFamily === 'ipv6'));
   }
