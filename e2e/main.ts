@@ -7,6 +7,7 @@ import type { Cluster } from './cluster/cluster.ts';
 import { ExistingProvider } from './cluster/existing.ts';
 import { KindProvider } from './cluster/kind.ts';
 import type { Provider } from './cluster/provider.ts';
+import { endPrograms } from './cluster/run-program.ts';
 import { HELP, type Options, OptionsError, parseOptions } from './options.ts';
 import { type CheckResult, resultsText, runChecks } from './run-checks.ts';
 
@@ -23,12 +24,10 @@ async function providerFor(options: Options, folder: string): Promise<Provider> 
 class Cleanup {
   cluster: Cluster | null = null;
   readonly #provider: Provider;
-  readonly #keep: boolean;
   #closing: Promise<void> | null = null;
 
-  constructor(provider: Provider, keep: boolean) {
+  constructor(provider: Provider) {
     this.#provider = provider;
-    this.#keep = keep;
   }
 
   async closeCluster(): Promise<void> {
@@ -40,7 +39,7 @@ class Cleanup {
   close(): Promise<void> {
     return (this.#closing ??= (async () => {
       await this.closeCluster();
-      if (!this.#keep) await this.#provider.close().catch((error: Error) => say(`cannot clean up: ${error.message}`));
+      await this.#provider.close().catch((error: Error) => say(`cannot clean up: ${error.message}`));
     })());
   }
 }
@@ -49,11 +48,15 @@ class Cleanup {
 async function run(options: Options, provider: Provider): Promise<boolean> {
   const { default: t } = await import('tap');
   t.setTimeout(0);
-  const cleanup = new Cleanup(provider, options.keep);
+  const cleanup = new Cleanup(provider);
+  let stopped = false;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     // Not `once`: tap ends the process when its own handler is the only one.
     process.on(signal, () => {
       say(`${signal}: cleaning up`);
+      // Once: what is to end is not what cleans up.
+      if (!stopped) endPrograms();
+      stopped = true;
       cleanup.close().finally(() => process.exit(1));
     });
   }
@@ -61,18 +64,23 @@ async function run(options: Options, provider: Provider): Promise<boolean> {
   const all: CheckResult[] = [];
   try {
     for (const mode of provider.runs) {
+      if (stopped) break;
       const name = mode === null ? 'the checks' : `the checks, mode ${mode}`;
       await t.test(name, { timeout: 0 }, async (t) => {
-        const cluster = await provider.open(mode);
-        cleanup.cluster = cluster;
         const artifacts = join(options.artifacts, mode ?? 'as-it-is');
+        say(`${name}: getting the cluster ready`);
+        const cluster = await provider.open(mode).catch(async (error) => {
+          if (!stopped) await provider.collect(artifacts);
+          throw error;
+        });
+        cleanup.cluster = cluster;
         try {
           const results = await runChecks(t, { cluster, only: options.only, artifacts });
           all.push(...results);
           tables.push(`\n${name}, ${cluster.name}\n${resultsText(results)}`);
         } catch (error) {
           // Pods that do not come up, most often.
-          await cluster.collect(artifacts);
+          if (!stopped) await cluster.collect(artifacts);
           throw error;
         } finally {
           await cleanup.closeCluster();
@@ -101,7 +109,10 @@ async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const folder = mkdtempSync(join(tmpdir(), 'kubeplumb-e2e-'));
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  process.once('exit', () => {
+    endPrograms();
+    rmSync(folder, { recursive: true, force: true });
+  });
   const provider = await providerFor(options, folder);
   const missing = await provider.missing();
   if (options.dryRun) for (const line of provider.plan()) say(`would: ${line}`);

@@ -55,7 +55,7 @@ Environment:
   E2E_PROXY_MODES        as --proxy-mode
   E2E_AGNHOST_IMAGE      servers and clients: agnhost, or what speaks like its netexec
   E2E_INGRESS_IMAGE      nginx that runs as an ordinary user, for the check of an ingress (default: agnhost stands in)
-  E2E_AGENT_IMAGE        the agent (default: built from the Dockerfile)
+  E2E_AGENT_IMAGE        the agent (default, kind only: built from the Dockerfile)
   E2E_UPGRADE_IMAGE      another version of the agent, for the upgrade
   E2E_KIND_NODE_IMAGE    of kind's nodes
   E2E_CHANNEL            how clients are told to dial: exec (curl in the pod), proxy (of the API server), any (default)
@@ -86,6 +86,9 @@ export function parseOptions(argv: readonly string[], env: Readonly<Record<strin
   const provider = oneOf('--cluster', values.cluster ?? (kubeconfig === null ? 'kind' : 'existing'), PROVIDERS);
   if (provider === 'existing' && kubeconfig === null && !values.help)
     throw new OptionsError('--cluster existing needs E2E_KUBECONFIG');
+  const deploy = values.deploy ?? env.E2E_DEPLOY === '1';
+  if (provider === 'existing' && deploy && !env.E2E_AGENT_IMAGE && !values.help)
+    throw new OptionsError('--deploy needs E2E_AGENT_IMAGE, which nodes can pull or have');
   const seconds = Number(env.E2E_POD_SECONDS || 600);
   if (!(seconds > 0)) throw new OptionsError(`E2E_POD_SECONDS must be a positive number, not "${env.E2E_POD_SECONDS}"`);
   const modes =
@@ -97,7 +100,7 @@ export function parseOptions(argv: readonly string[], env: Readonly<Record<strin
     images: imagesFrom(env),
     kubeconfig,
     namespace: env.E2E_NAMESPACE || null,
-    deploy: values.deploy ?? env.E2E_DEPLOY === '1',
+    deploy,
     clusterCidr: env.E2E_CLUSTER_CIDR ?? '',
     apiServers: parts(env.E2E_API_SERVERS ?? ''),
     channel: oneOf('E2E_CHANNEL', env.E2E_CHANNEL || 'any', CHANNELS),

@@ -136,11 +136,13 @@ export async function underLoad(
     } while (running);
   };
   const loads = [load(), load()];
+  // Awaited at once: one that fails while `act` runs is told when that is over.
+  const ended = Promise.allSettled(loads);
   try {
     await act();
   } finally {
     running = false;
-    await Promise.allSettled(loads);
+    await ended;
   }
   await Promise.all(loads);
   return { tries, errors };

@@ -7,6 +7,8 @@ import type { Kubectl } from './kubectl.ts';
 
 const NAMESPACE = 'kube-system';
 const NAME = 'kubeplumb';
+const INIT = 'kernel-settings';
+const MANIFEST = new URL('../../daemonset.yaml', import.meta.url);
 const SELECTOR = 'app.kubernetes.io/name=kubeplumb';
 const ROLLOUT_LIMIT = '600s';
 const RESTART_LIMIT_MS = 600_000;
@@ -38,6 +40,8 @@ export function agentObjects(manifest: string, settings: Settings): ApiObject[] 
       const config = parseDocument(data['config.conf'] ?? '');
       config.set('mode', settings.mode);
       config.set('clusterCIDR', settings.clusterCidr);
+      // Limits of whole machines: not the suite's to change, and where nodes are containers nobody can.
+      config.setIn(['conntrack', 'maxPerCore'], 0);
       data['config.conf'] = config.toString();
       if (settings.apiServers.length > 0) data.apiservers = settings.apiServers.join(',');
     } else if (object.kind === 'DaemonSet') {
@@ -58,9 +62,10 @@ interface PodList {
 
 export class Agents {
   readonly #kubectl: Kubectl;
-  /** What was there before the suite deployed its own; null when it did not. */
-  #before: readonly ApiObject[] | null = null;
+  /** What of the suite's objects was there before it deployed them, by kind; null when it did not. */
+  #before: ReadonlyMap<string, ApiObject> | null = null;
   #settings: Settings | null = null;
+  #closed = false;
 
   constructor(kubectl: Kubectl) {
     this.#kubectl = kubectl;
@@ -102,22 +107,21 @@ export class Agents {
     return this.#kubectl.run(['exec', '-n', NAMESPACE, pod, '-c', NAME, '--', 'agentctl', 'dump', ...args]);
   }
 
-  async #objects(): Promise<ApiObject[]> {
-    const path = new URL('../../daemonset.yaml', import.meta.url);
-    return agentObjects(readFileSync(path, 'utf8'), this.#settings!);
-  }
-
   /** Deploys daemonset.yaml, or changes what this object deployed, and waits for all pods. */
   async deploy(settings: Settings): Promise<void> {
+    const objects = agentObjects(readFileSync(MANIFEST, 'utf8'), settings);
     if (this.#before === null) {
-      const found = ['daemonset', 'configmap'].map((kind) => this.#kubectl.get(kind, NAME, '-n', NAMESPACE));
-      this.#before = (await Promise.all(found)).filter((object) => object !== null);
+      const found = await Promise.all(objects.map((object) => this.#kubectl.get(...resourceOf(object))));
+      this.#before = new Map(found.filter((object) => object !== null).map((object) => [object.kind, object]));
     }
-    const again = this.own;
-    this.#settings = settings;
-    for (const object of await this.#objects()) await this.#kubectl.apply(object);
+    const again = this.own || this.#before.has('DaemonSet');
+    for (const object of objects) {
+      if (this.#closed) throw new Error('the run is over');
+      this.#settings = settings;
+      await this.#kubectl.apply(object);
+    }
     // A changed ConfigMap alone starts nothing.
-    if (again || this.#before.length > 0) await this.#daemonSet('restart');
+    if (again) await this.#daemonSet('restart');
     await this.#daemonSet('status', `--timeout=${ROLLOUT_LIMIT}`);
   }
 
@@ -147,41 +151,46 @@ export class Agents {
     }
   }
 
-  /** Log and dump of each agent, by file name. */
+  /** Logs and dump of each agent, and what Kubernetes says of the pods, by file name. */
   async evidence(): Promise<Map<string, string>> {
-    const files = new Map<string, string>();
+    const text = (args: string[]): Promise<string> =>
+      this.#kubectl.run([...args, '-n', NAMESPACE]).catch((error: Error) => `${error.message}\n`);
+    const files = new Map([['agents.txt', await text(['describe', 'pods', '-l', SELECTOR])]]);
     for (const { metadata, spec } of await this.#list()) {
       const node = spec.nodeName ?? metadata.name;
-      const text = (args: string[]): Promise<string> =>
-        this.#kubectl.run(args).catch((error: Error) => `${error.message}\n`);
-      files.set(`${node}.log`, await text(['logs', '-n', NAMESPACE, metadata.name, '-c', NAME, '--tail=-1']));
-      files.set(`${node}.before.log`, await text(['logs', '-n', NAMESPACE, metadata.name, '-c', NAME, '--previous']));
+      const logs = ['logs', metadata.name, '--tail=-1', '-c'];
+      files.set(`${node}.init.log`, await text([...logs, INIT]));
+      files.set(`${node}.log`, await text([...logs, NAME]));
+      files.set(`${node}.before.log`, await text([...logs, NAME, '--previous']));
       files.set(`${node}.dump`, await this.dump(node, []).catch((error: Error) => `${error.message}\n`));
     }
     return files;
   }
 
-  /** Puts back what was there before, or removes what was deployed. */
+  /** Puts back what was there before, and removes what else was deployed. */
   async close(): Promise<void> {
+    this.#closed = true;
     if (this.#before === null || this.#settings === null) return;
-    if (this.#before.length === 0) {
-      for (const { kind, metadata } of (await this.#objects()).reverse()) {
-        const where = metadata.namespace === undefined ? [] : ['-n', metadata.namespace];
-        await this.#kubectl.run(['delete', kind.toLowerCase(), metadata.name, ...where, '--ignore-not-found']);
-      }
-      return;
+    for (const object of agentObjects(readFileSync(MANIFEST, 'utf8'), this.#settings).reverse()) {
+      const before = this.#before.get(object.kind);
+      if (before === undefined) await this.#kubectl.run(['delete', ...resourceOf(object), '--ignore-not-found']);
+      else await this.#kubectl.apply(withoutServerFields(before));
     }
-    for (const { apiVersion, kind, metadata, spec, data } of this.#before) {
-      const { name, namespace, labels = {} } = metadata;
-      const rest = { ...(spec !== undefined && { spec }), ...(data !== undefined && { data }) };
-      await this.#kubectl.apply({
-        apiVersion,
-        kind,
-        metadata: { name, ...(namespace && { namespace }), labels },
-        ...rest,
-      });
-    }
+    if (!this.#before.has('DaemonSet')) return;
     await this.#daemonSet('restart');
     await this.#daemonSet('status', `--timeout=${ROLLOUT_LIMIT}`);
   }
+}
+
+/** As kubectl names an object. */
+const resourceOf = ({ kind, metadata: { name, namespace } }: ApiObject): string[] => [
+  kind.toLowerCase(),
+  name,
+  ...(namespace === undefined ? [] : ['-n', namespace]),
+];
+
+/** An object as it was read, to be applied again. */
+function withoutServerFields({ metadata, status: _, ...rest }: ApiObject): ApiObject {
+  const { name, namespace, labels = {} } = metadata;
+  return { ...rest, metadata: { name, ...(namespace !== undefined && { namespace }), labels } } as ApiObject;
 }

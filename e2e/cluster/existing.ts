@@ -1,7 +1,9 @@
 // A cluster that is there already, given by a kubeconfig. Nothing is deployed unless asked for; whoever serves its Services,
 // kube-proxy too, is what is checked.
+import { randomBytes } from 'node:crypto';
 import type { Options } from '../options.ts';
 import { Agents } from './agents.ts';
+import { collectInto } from './artifacts.ts';
 import type { Cluster, ProxyMode } from './cluster.ts';
 import { KubeCluster } from './kube.ts';
 import { Kubectl } from './kubectl.ts';
@@ -18,7 +20,7 @@ export class ExistingProvider implements Provider {
   readonly #options: Options;
   readonly #kubectl: Kubectl;
   readonly #agents: Agents;
-  #count = 0;
+  #cluster: KubeCluster | null = null;
 
   constructor(options: Options) {
     this.#options = options;
@@ -38,7 +40,7 @@ export class ExistingProvider implements Provider {
     const rights = [
       ['create', 'pods', '-A'],
       ['create', 'services', '-A'],
-      ['patch', 'services/status', '-A'],
+      ['patch', 'services', '--subresource=status', '-A'],
       ['list', 'nodes'],
       ...(this.#options.namespace === null ? [['create', 'namespaces']] : []),
       ...(this.#options.deploy ? [['patch', 'daemonsets', '-n', 'kube-system']] : []),
@@ -80,21 +82,29 @@ export class ExistingProvider implements Provider {
   async open(mode: ProxyMode | null): Promise<Cluster> {
     const { apiServers, clusterCidr, images, namespace, podLimitSeconds } = this.#options;
     if (mode !== null) await this.#agents.deploy({ mode, image: images.agent, clusterCidr, apiServers });
-    const cluster = new KubeCluster({
+    this.#cluster = new KubeCluster({
       name: `the cluster of ${this.#options.kubeconfig}`,
       kubectl: this.#kubectl,
       images,
       // Another one for each run: the former one is still going.
-      namespace: namespace ?? `kubeplumb-e2e-${process.pid}-${++this.#count}`,
+      namespace: namespace ?? `kubeplumb-e2e-${randomBytes(4).toString('hex')}`,
       agents: this.#agents,
       podLimitSeconds,
       channel: this.#options.channel,
     });
-    await cluster.open();
-    return cluster;
+    await this.#cluster.open();
+    return this.#cluster;
   }
 
-  close(): Promise<void> {
-    return this.#agents.close();
+  async collect(folder: string): Promise<void> {
+    if (this.#options.deploy) await collectInto(folder, [() => this.#agents.evidence()]);
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#cluster?.close();
+    } finally {
+      await this.#agents.close();
+    }
   }
 }

@@ -1,10 +1,12 @@
 // A kind cluster without kube-proxy: one control plane and two workers in containers, the agent from this project's image,
 // and one more container on their network as the machine outside.
 import { existsSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Options } from '../options.ts';
 import { Agents } from './agents.ts';
+import { collectInto } from './artifacts.ts';
 import { type Client, type Cluster, ofFamily, type ProxyMode } from './cluster.ts';
 import { type Extras, KubeCluster } from './kube.ts';
 import { Kubectl } from './kubectl.ts';
@@ -53,7 +55,8 @@ export class KindProvider implements Provider {
   readonly #name = `kubeplumb-e2e-${process.pid}`;
   readonly #kubeconfig: string;
   readonly #outsideName = `${this.#name}-outside`;
-  #created = false;
+  #created: Promise<void> | null = null;
+  #closed = false;
   #agents: Agents | null = null;
   #count = 0;
 
@@ -74,10 +77,10 @@ export class KindProvider implements Provider {
     const { images, ipFamily, modes } = this.#options;
     return [
       `kind create cluster: ${ipFamily}, 1 control plane and 2 workers, kubeProxyMode none`,
-      ...(this.#builds ? [`docker build . (image ${images.agent})`] : [`docker pull ${images.agent}`]),
-      `kind load docker-image ${images.agent}`,
+      ...(this.#builds ? [`docker build . (image ${images.agent})`] : []),
+      `kind load docker-image ${images.agent}${this.#builds ? '' : ', where docker has it; else nodes pull it'}`,
       ...modes.map((mode) => `kubectl apply daemonset.yaml in mode ${mode}, the checks with ${images.agnhost}`),
-      'kind delete cluster',
+      ...(this.#options.keep ? [] : ['kind delete cluster']),
     ];
   }
 
@@ -86,8 +89,10 @@ export class KindProvider implements Provider {
     return this.#options.images.agent === 'kubeplumb:e2e';
   }
 
-  get #upgradeImage(): string {
-    return this.#options.images.upgrade ?? `${this.#options.images.agent}-upgrade`;
+  /** What is built here is its own next version. */
+  get #upgradeImage(): string | null {
+    const { agent, upgrade } = this.#options.images;
+    return upgrade ?? (this.#builds ? `${agent}-upgrade` : null);
   }
 
   async #docker(...args: string[]): Promise<string> {
@@ -100,24 +105,41 @@ export class KindProvider implements Provider {
 
   async #create(): Promise<void> {
     const { images, ipFamily } = this.#options;
-    if (this.#builds)
-      await runProgram('docker', ['build', '-t', images.agent, ROOT], { timeoutMs: LONG_MS, loud: true });
-    if (images.upgrade === null) await this.#docker('tag', images.agent, this.#upgradeImage);
-    this.#created = true;
+    if (this.#builds) {
+      // kind cannot load what docker adds to images otherwise.
+      const env = { ...process.env, BUILDX_NO_DEFAULT_ATTESTATIONS: '1' };
+      await runProgram('docker', ['build', '-t', images.agent, ROOT], { timeoutMs: LONG_MS, loud: true, env });
+      if (images.upgrade === null) await this.#docker('tag', images.agent, this.#upgradeImage!);
+    }
     const config = JSON.stringify(kindConfig(ipFamily, images.kindNode));
     // Nodes get ready without Services: kind's network plugin talks to the control plane's own address.
     const flags = ['--name', this.#name, '--kubeconfig', this.#kubeconfig, '--wait', '180s'];
     await this.#kind(['create', 'cluster', ...flags, '--config', '-'], config);
-    for (const image of [images.agent, this.#upgradeImage])
-      await this.#kind(['load', 'docker-image', image, '--name', this.#name]);
-    // From here on as any other cluster pulls; a local copy saves the time.
-    const local = await this.#docker('images', '-q', images.agnhost);
-    if (local !== '') await this.#kind(['load', 'docker-image', images.agnhost, '--name', this.#name]);
+    const built = this.#builds ? [images.agent, ...(images.upgrade === null ? [this.#upgradeImage!] : [])] : [];
+    for (const image of built) await this.#load(image);
+    for (const image of [images.agent, images.upgrade, images.agnhost, images.ingress])
+      if (image !== null && !built.includes(image)) await this.#loadIfHere(image);
+    // kind waits for the control plane only.
+    const ready = ['wait', '--for=condition=Ready', 'nodes', '--all', '--timeout=180s'];
+    await new Kubectl(this.#kubeconfig).run(ready, { timeoutMs: 200_000 });
+  }
+
+  #load(image: string): Promise<void> {
+    return this.#kind(['load', 'docker-image', image, '--name', this.#name]);
+  }
+
+  /** Spares the nodes to pull it, if this machine has it and kind can: not if docker pulled one platform of several. */
+  async #loadIfHere(image: string): Promise<void> {
+    if ((await this.#docker('images', '-q', image)) === '') return;
+    await this.#load(image).catch((error: Error) =>
+      process.stderr.write(`e2e: nodes pull ${image}: ${error.message}\n`),
+    );
   }
 
   async open(mode: ProxyMode | null): Promise<Cluster> {
     const { images, ipFamily } = this.#options;
-    if (!this.#created) await this.#create();
+    if (this.#closed) throw new Error('the run is over');
+    await (this.#created ??= this.#create());
     const kubectl = new Kubectl(this.#kubeconfig);
     const agents = (this.#agents ??= new Agents(kubectl));
     const [address] = await this.#addresses(`${this.#name}-control-plane`);
@@ -147,7 +169,10 @@ export class KindProvider implements Provider {
   /** Of a container on kind's network, those of the cluster's families. */
   async #addresses(container: string): Promise<string[]> {
     const format = '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}}{{end}}';
-    const all = (await this.#docker('inspect', '--format', format, container)).split(/\s+/).filter(Boolean);
+    // An address that is missing is nothing, or words.
+    const all = (await this.#docker('inspect', '--format', format, container))
+      .split(/\s+/)
+      .filter((ip) => isIP(ip) !== 0);
     const { ipFamily } = this.#options;
     return all.filter((ip) => ipFamily === 'dual' || ip.includes(':') === (ipFamily === 'ipv6'));
   }
@@ -156,16 +181,21 @@ export class KindProvider implements Provider {
     return {
       outside: () => this.#outside(),
       restartNode: async (node) => {
-        await this.#docker('restart', node);
-        const limit = '--timeout=300s';
-        await kubectl.run(['wait', '--for=condition=Ready', `node/${node}`, limit], { timeoutMs: 330_000 });
-        const pods = ['pods', '-A', '--field-selector', `spec.nodeName=${node}`];
-        await kubectl.run(['wait', '--for=condition=Ready', ...pods, limit], { timeoutMs: 330_000 });
+        const wait = (...what: string[]) => kubectl.run(['wait', '--timeout=300s', ...what], { timeoutMs: 330_000 });
+        // Down until the cluster knows of it: what it knew of node and pods before would pass for news.
+        await this.#docker('stop', node);
+        await wait('--for=condition=Ready=Unknown', `node/${node}`);
+        await this.#docker('start', node);
+        await wait('--for=condition=Ready', `node/${node}`);
+        await wait('--for=condition=Ready', 'pods', '-A', '--field-selector', `spec.nodeName=${node}`);
       },
-      collect: async (folder) => {
-        await this.#kind(['export', 'logs', join(folder, 'kind'), '--name', this.#name]);
-      },
+      collect: (folder) => this.#exportLogs(folder),
     };
+  }
+
+  async #exportLogs(folder: string): Promise<[]> {
+    await this.#kind(['export', 'logs', join(folder, 'kind'), '--name', this.#name]);
+    return [];
   }
 
   async #outside(): Promise<{ client: Client; dial(path: string, timeoutMs: number): Promise<string> }> {
@@ -198,9 +228,25 @@ export class KindProvider implements Provider {
     return { client, dial };
   }
 
+  async collect(folder: string): Promise<void> {
+    const agents = async () => (await this.#agents?.evidence()) ?? [];
+    await collectInto(folder, [agents, () => this.#exportLogs(folder)]);
+  }
+
   async close(): Promise<void> {
-    if (!this.#created) return;
-    await this.#docker('rm', '-f', this.#outsideName);
-    await this.#kind(['delete', 'cluster', '--name', this.#name, '--kubeconfig', this.#kubeconfig]);
+    this.#closed = true;
+    if (this.#created === null) return;
+    if (this.#options.keep) {
+      const name = this.#name;
+      process.stderr.write(
+        `e2e: kept: kind export kubeconfig --name ${name}; to remove it: kind delete cluster --name ${name}; docker rm -f ${this.#outsideName}\n`,
+      );
+      return;
+    }
+    try {
+      await this.#docker('rm', '-f', this.#outsideName);
+    } finally {
+      await this.#kind(['delete', 'cluster', '--name', this.#name, '--kubeconfig', this.#kubeconfig]);
+    }
   }
 }

@@ -1,8 +1,7 @@
 // A cluster with kubelets and controllers, through kubectl: pods, Services and Deployments in a namespace of the suite's own.
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Images } from '../images.ts';
 import type { Agents } from './agents.ts';
+import { collectInto, type Source } from './artifacts.ts';
 import type {
   ApiObject,
   Capability,
@@ -31,8 +30,8 @@ const DIAL_LIMIT_MS = 6000;
 export interface Extras {
   outside?(): Promise<{ client: Client; dial(path: string, timeoutMs: number): Promise<string> }>;
   restartNode?(node: string): Promise<void>;
-  /** Puts more into a folder. */
-  collect?(folder: string): Promise<void>;
+  /** Puts more into a folder, or gives it to be put there. */
+  collect?(folder: string): ReturnType<Source>;
 }
 
 export interface KubeClusterOptions {
@@ -101,6 +100,7 @@ export class KubeCluster implements Cluster {
   readonly #kubectl: Kubectl;
   #channel: 'exec' | 'proxy' | 'any';
   #ownNamespace = false;
+  #closing: Promise<void> | null = null;
   #noAgents: string | null = null;
   #noDns: string | null = null;
   #outside: { client: Client; dial(path: string, timeoutMs: number): Promise<string> } | null = null;
@@ -121,13 +121,13 @@ export class KubeCluster implements Cluster {
     this.#noAgents = await this.#options.agents.missing();
     this.mode = await this.#options.agents.mode();
     const dns = ['services', '-n', 'kube-system', '-l', 'k8s-app=kube-dns'];
-    const services = await this.#kubectl.get<{ items: unknown[] }>(...dns);
+    const services = await this.#kubectl.get<{ items: unknown[] }>(...dns).catch(() => null);
     this.#noDns = services?.items.length ? null : 'no Service with label k8s-app=kube-dns in kube-system';
     if ((await this.#kubectl.get('namespace', this.namespace)) !== null) return;
     // For the clients in a node's network; without that right they are left out.
     const labels = { ...OWNER_LABELS, 'pod-security.kubernetes.io/enforce': 'privileged' };
-    await this.#kubectl.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: this.namespace, labels } });
     this.#ownNamespace = true;
+    await this.#put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: this.namespace, labels } });
   }
 
   missing(capability: Capability): string | null {
@@ -156,13 +156,13 @@ export class KubeCluster implements Cluster {
     }
   }
 
-  /** A namespace is there a moment before pods can be. */
-  async #create(object: ApiObject): Promise<void> {
+  /** A namespace is there a moment before pods can be. @throws Error once the cluster is being closed */
+  async #put(object: ApiObject): Promise<ApiObject> {
     const deadline = performance.now() + 30_000;
     for (;;) {
+      if (this.#closing !== null) throw new Error('the run is over');
       try {
-        await this.#kubectl.apply(object);
-        return;
+        return await this.#kubectl.apply(object);
       } catch (error) {
         const early = /service ?account.*not found/is.test((error as Error).message);
         if (!early || performance.now() > deadline) throw error;
@@ -174,7 +174,7 @@ export class KubeCluster implements Cluster {
   async startPods(specs: readonly PodSpec[]): Promise<Pod[]> {
     const { images, podLimitSeconds } = this.#options;
     for (const spec of specs)
-      for (const object of podObjects(spec, { namespace: this.namespace, images })) await this.#create(object);
+      for (const object of podObjects(spec, { namespace: this.namespace, images })) await this.#put(object);
     const names = specs.map(({ name }) => name);
     try {
       const pods = names.map((name) => `pod/${name}`);
@@ -235,7 +235,7 @@ export class KubeCluster implements Cluster {
 
   apply(object: ApiObject): Promise<ApiObject> {
     const labels = { ...object.metadata.labels, ...OWNER_LABELS };
-    return this.#kubectl.apply({ ...object, metadata: { ...object.metadata, namespace: this.namespace, labels } });
+    return this.#put({ ...object, metadata: { ...object.metadata, namespace: this.namespace, labels } });
   }
 
   async setIngress(service: string, ips: readonly string[]): Promise<void> {
@@ -258,9 +258,7 @@ export class KubeCluster implements Cluster {
   }
 
   async startDeployment(deployment: Deployment): Promise<void> {
-    await this.#kubectl.apply(
-      deploymentObject(deployment, { namespace: this.namespace, images: this.#options.images }),
-    );
+    await this.#put(deploymentObject(deployment, { namespace: this.namespace, images: this.#options.images }));
     await this.#rolledOut(deployment);
   }
 
@@ -300,21 +298,20 @@ export class KubeCluster implements Cluster {
   }
 
   async collect(folder: string): Promise<void> {
-    try {
-      mkdirSync(folder, { recursive: true });
-      for (const [name, text] of await this.#options.agents.evidence()) writeFileSync(join(folder, name), text);
-      const kinds = 'pods,services,endpointslices,events';
-      writeFileSync(
-        join(folder, 'objects.yaml'),
-        await this.#kubectl.run(['get', kinds, '-n', this.namespace, '-o', 'yaml']),
-      );
-      await this.#options.extras?.collect?.(folder);
-    } catch (error) {
-      process.stderr.write(`cannot collect everything into ${folder}: ${(error as Error).message}\n`);
-    }
+    const { agents, extras } = this.#options;
+    const objects = ['get', 'pods,services,endpointslices,events', '-n', this.namespace, '-o', 'yaml'];
+    await collectInto(folder, [
+      () => agents.evidence(),
+      async () => [['objects.yaml', await this.#kubectl.run(objects)]],
+      async () => (await extras?.collect?.(folder)) ?? [],
+    ]);
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    return (this.#closing ??= this.#remove());
+  }
+
+  async #remove(): Promise<void> {
     if (this.#ownNamespace) {
       await this.#kubectl.run(['delete', 'namespace', this.namespace, '--wait=false', '--ignore-not-found']);
       return;

@@ -10,6 +10,8 @@ export interface Provider {
   plan(): string[];
   /** A cluster in this mode, with nothing of former runs in it. The former one is closed. */
   open(mode: ProxyMode | null): Promise<Cluster>;
-  /** Removes what is left. */
+  /** Writes what is known of a cluster that did not open into a folder. Never throws. */
+  collect(folder: string): Promise<void>;
+  /** Removes what is left, also while a cluster is being opened. */
   close(): Promise<void>;
 }

@@ -21,11 +21,34 @@ export class ProgramError extends Error {
   }
 }
 
+/** Of programs that run. Each leads a group, so that Ctrl-C at the terminal ends none that cleans up. */
+const groups = new Set<number>();
+
+function endGroup(group: number): void {
+  try {
+    process.kill(-group, 'SIGTERM');
+  } catch {
+    // It has just ended.
+  }
+}
+
+/** Ends what runs now, with its children; its callers get a ProgramError. */
+export function endPrograms(): void {
+  for (const group of groups) endGroup(group);
+}
+
 /** @returns what it wrote. @throws ProgramError */
 export function runProgram(program: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
   const { input = '', timeoutMs = 120_000, loud = false, ...rest } = options;
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { ...rest, timeout: timeoutMs, stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn(program, args, { ...rest, detached: true, stdio: ['pipe', 'pipe', 'pipe'] });
+    const { pid } = child;
+    if (pid !== undefined) groups.add(pid);
+    const timer = setTimeout(() => pid !== undefined && endGroup(pid), timeoutMs);
+    const ended = (): void => {
+      clearTimeout(timer);
+      if (pid !== undefined) groups.delete(pid);
+    };
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -35,8 +58,12 @@ export function runProgram(program: string, args: readonly string[], options: Ru
       stderr += text;
       if (loud) process.stderr.write(text);
     });
-    child.on('error', (error) => reject(new ProgramError(program, args, error.message, '')));
+    child.on('error', (error) => {
+      ended();
+      reject(new ProgramError(program, args, error.message, ''));
+    });
     child.on('close', (code, signal) => {
+      ended();
       if (code === 0) resolve(stdout);
       else
         reject(new ProgramError(program, args, signal === null ? `exit code ${code}` : `ended by ${signal}`, stderr));

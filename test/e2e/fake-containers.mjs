@@ -14,7 +14,14 @@ const GET = 'fetch(process.argv[1]).then((r) => r.text()).then((text) => process
 if (program === 'kind' && args[0] === 'create') copyFileSync(FAKE_KUBECONFIG, args[args.indexOf('--kubeconfig') + 1]);
 if (program === 'docker' && args[0] === 'inspect') {
   const [, ips] = Object.entries(JSON.parse(FAKE_ADDRESSES)).find(([end]) => args.at(-1).endsWith(end));
-  console.log(ips.join(' '));
+  // Docker 29 says so of an address that is missing.
+  console.log(`${ips.join(' ')} invalid IP`);
+}
+if (program === 'docker' && ['stop', 'start'].includes(args[0])) {
+  const [status, reason] = args[0] === 'stop' ? ['Unknown', 'NodeStatusUnknown'] : ['True', 'KubeletReady'];
+  const patch = JSON.stringify({ status: { conditions: [{ type: 'Ready', status, reason, message: '' }] } });
+  const command = ['patch', 'node', args[1], '--subresource=status', '--type=merge', '--patch', patch];
+  process.exitCode = spawnSync('kubectl', [`--kubeconfig=${FAKE_KUBECONFIG}`, ...command]).status ?? 1;
 }
 if (program === 'docker' && args[0] === 'exec' && args[2] === 'curl') {
   const command = [`--net=${FAKE_OUTSIDE}`, process.execPath, '--eval', GET, args.at(-1)];

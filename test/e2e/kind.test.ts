@@ -83,7 +83,8 @@ t.test('npm run e2e with kind', { skip: reason ?? false, timeout: 0 }, async (t)
     /^docker run -d --name NAME-outside --network kind --cap-add NET_ADMIN .*agnhost\S* netexec --http-port=28080/,
     /^docker exec NAME-outside ip -4 route add 203\.0\.113\.0\/24 via 172\.18\.0\.11/,
     /^docker exec NAME-outside ip -6 route add 2001:db8:e2e::\/64 via fd00:172:18::11/,
-    /^docker restart node-2/,
+    /^docker stop node-2/,
+    /^docker start node-2/,
     /^docker rm -f NAME-outside/,
   ])
     t.ok(

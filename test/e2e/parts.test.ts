@@ -1,20 +1,25 @@
 // Pure parts of the e2e suite: options, kind's file, manifests, choice of nodes, slices and addresses.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import t from 'tap';
 import { parse } from 'yaml';
+import { underLoad } from '../../e2e/checks/check.ts';
 import { agentObjects } from '../../e2e/cluster/agents.ts';
-import { dialPath, dialResult, type Service } from '../../e2e/cluster/cluster.ts';
+import { collectInto } from '../../e2e/cluster/artifacts.ts';
+import { type Client, dialPath, dialResult, type Service } from '../../e2e/cluster/cluster.ts';
 import { kindConfig } from '../../e2e/cluster/kind.ts';
 import { usableNodes, whyNotReady } from '../../e2e/cluster/kube.ts';
 import { endpointSlices } from '../../e2e/cluster/namespaces/endpoint-slices.ts';
 import { allocated } from '../../e2e/cluster/namespaces/service-addresses.ts';
 import { podObjects } from '../../e2e/cluster/pod-manifests.ts';
+import { endPrograms, runProgram } from '../../e2e/cluster/run-program.ts';
 import { imagesFrom } from '../../e2e/images.ts';
 import { parseOptions } from '../../e2e/options.ts';
+import type { Stage } from '../../e2e/stage.ts';
 
 t.test('options', async (t) => {
   t.match(parseOptions([], {}), { provider: 'kind', modes: ['nftables', 'iptables', 'ipvs'], ipFamily: 'ipv4' });
   t.match(parseOptions([], { E2E_KUBECONFIG: 'f' }), { provider: 'existing', deploy: false, kubeconfig: 'f' });
+  t.throws(() => parseOptions(['--deploy'], { E2E_KUBECONFIG: 'f' }), /--deploy needs E2E_AGENT_IMAGE/);
   t.match(parseOptions(['--proxy-mode', 'ipvs,nftables'], { E2E_DEPLOY: '1' }), {
     modes: ['ipvs', 'nftables'],
     deploy: true,
@@ -56,6 +61,7 @@ t.test('daemonset.yaml with settings', async (t) => {
   t.same(kinds, ['ServiceAccount', 'ClusterRole', 'ClusterRoleBinding', 'ConfigMap', 'DaemonSet']);
   const { data } = objects[3] as unknown as { data: Record<string, string> };
   t.match(parse(data['config.conf']!), { mode: 'ipvs', clusterCIDR: '10.1.0.0/16', kind: 'KubeProxyConfiguration' });
+  t.equal(parse(data['config.conf']!).conntrack.maxPerCore, 0, 'limits of the machine are left alone');
   t.equal(data.apiservers, 'https://a:1,https://b:1');
   t.notMatch(JSON.stringify(objects[4]), /"image":"(?!mine:2)/, 'all containers have the image');
 });
@@ -179,6 +185,36 @@ t.test('addresses of Services: distinct, and kept', async (t) => {
   t.equal(new Set(numbers).size, 4);
   t.not(first.spec.clusterIPs![0], second.spec.clusterIPs![0]);
   t.same(make('a', first).spec, first.spec);
+});
+
+t.test('load that cannot be made while something happens is told when that is over', async (t) => {
+  const stage = { cluster: { dial: () => Promise.reject(new Error('no way to the client')) } } as unknown as Stage;
+  const client: Client = { name: 'c', kind: 'pod', node: 'n', ips: [] };
+  let over = false;
+  const act = async (): Promise<void> => {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    over = true;
+  };
+  await t.rejects(underLoad(stage, client, { host: '10.0.0.1', port: 80 }, act), { message: 'no way to the client' });
+  t.ok(over);
+});
+
+t.test('programs that run are ended with their children, later ones are not', async (t) => {
+  const folder = t.testdir({});
+  const script = `(sleep 60; echo > ${folder}/late) & echo > ${folder}/started; wait`;
+  const program = runProgram('sh', ['-c', script]);
+  while (!existsSync(`${folder}/started`)) await new Promise((resolve) => setTimeout(resolve, 5));
+  endPrograms();
+  // Not before the child is gone: it holds the output.
+  await t.rejects(program, { message: /ended by SIGTERM/ });
+  t.equal(await runProgram('echo', ['next']), 'next\n');
+  await t.rejects(runProgram('sleep', ['60'], { timeoutMs: 20 }), { message: /ended by SIGTERM/ });
+});
+
+t.test('what one source of evidence cannot tell keeps no other from it', async (t) => {
+  const folder = t.testdir({});
+  await collectInto(folder, [() => Promise.reject(new Error('gone')), async () => [['a.log', 'text']]]);
+  t.equal(readFileSync(`${folder}/a.log`, 'utf8'), 'text');
 });
 
 t.test('dialing', async (t) => {

@@ -28,5 +28,7 @@ export class NamespacesProvider implements Provider {
     return NamespacesCluster.create({ mode: mode!, note: (text) => process.stderr.write(`e2e: ${text}\n`) });
   }
 
+  async collect(): Promise<void> {}
+
   async close(): Promise<void> {}
 }
