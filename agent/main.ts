@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // `kubeplumb`, the agent: command line and configuration in, exit code out.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { NO_EVENTS } from '../backends/backend.ts';
+import { type Backend, NO_EVENTS } from '../backends/backend.ts';
 import { createBackend } from './backend.ts';
 import { documentText } from './config/document-text.ts';
 import { loadConfig } from './config/load.ts';
@@ -42,14 +42,15 @@ async function cleanup(config: Config, log: Log): Promise<number> {
   const removed: string[] = [];
   let code = 0;
   for (const mode of PROXY_MODES) {
-    const backend = createBackend(mode, NO_EVENTS, config);
+    let backend: Backend | null = null;
     try {
+      backend = createBackend(mode, NO_EVENTS, config);
       removed.push(...(await backend.cleanup()));
     } catch (err) {
       log.error('cannot clean up', { mode, err });
       code = 1;
     } finally {
-      await backend.close();
+      await backend?.close();
     }
   }
   log.info('cleaned up', { removed });

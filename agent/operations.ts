@@ -47,7 +47,11 @@ export function createMetrics({ config, state, incidents, backend, source, progr
       conditions: incidents.conditions,
       watches: source().status(),
       problems: state.problems(),
-      closedHealthPorts: programmed()?.serviceHealth.failed().length ?? 0,
+      closedHealthPorts: new Set(
+        programmed()
+          ?.serviceHealth.failed()
+          .map(({ service }) => service),
+      ).size,
     }),
   });
   incidents.onCleanupFailure = () => metrics.kubeProxy.cleanupFailed();
