@@ -13,6 +13,9 @@ const KIT = process.env.KUBEPLUMB_KIT ?? resolve(ROOT, '../shared/conformance/ru
 /** What is written in the machine stays there; dependencies of the agent are found from the project's folder. */
 const PUT_AGENT = 'mkdir -p dist && cp -r "$0"/. dist && exec "$@"';
 
+/** Processes of Node that move between emulated CPUs crash; the agent has the second one, if there is one. */
+const onCpu = (cpu) => ['taskset', '-c', String(cpu)];
+
 /** How long the kit waits for a result to become right: an emulated machine is slow. */
 const SETTLE_MS = 20_000;
 
@@ -31,9 +34,16 @@ export function parseArguments(args) {
 }
 
 /** The command in the machine, where the bundled agent is in dist/. */
-export function kitCommand({ mode, kit }) {
-  const agent = [NODE, join(ROOT, 'dist/kubeplumb.js'), '--kubeconfig {kubeconfig}', '--hostname-override {node}'];
+export function kitCommand({ mode, cpus, kit }) {
+  const agent = [
+    ...onCpu(Number(cpus) > 1 ? 1 : 0),
+    NODE,
+    join(ROOT, 'dist/kubeplumb.js'),
+    '--kubeconfig {kubeconfig}',
+    '--hostname-override {node}',
+  ];
   return [
+    ...onCpu(0),
     NODE,
     KIT,
     ...['--mode', mode],

@@ -2,7 +2,7 @@
 // servers, and kube-proxy's iptables rules and ipsets (V-57).
 import { cidrContains, FAMILIES, familyOf, parseCidr } from '../../native/ip.ts';
 import { IpvsConnection } from '../../native/ipvs/connection.ts';
-import { readRealServers } from '../../native/ipvs/proc.ts';
+import { realServerReader } from '../../native/ipvs/proc.ts';
 import { NftConnection } from '../../native/nftables/connection.ts';
 import { RouteWriter } from '../../native/route/writer.ts';
 import { noCounts, type Successor } from '../backend.ts';
@@ -30,20 +30,22 @@ const GRACE_MS = 1000;
 
 /** New connections are the other mode's; those that go on for long are cut. */
 async function connectionsToEnd(): Promise<void> {
-  for (let waitedMs = 0; waitedMs < LONGEST_WAIT_MS && hasActiveConnections(); waitedMs += LOOK_MS) {
-    await pause(LOOK_MS);
+  const ipvs = IpvsConnection.open();
+  try {
+    for (let waitedMs = 0; waitedMs < LONGEST_WAIT_MS && ipvs && (await hasActive(ipvs)); waitedMs += LOOK_MS)
+      await pause(LOOK_MS);
+  } finally {
+    ipvs?.close();
   }
   await pause(GRACE_MS);
 }
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-function hasActiveConnections(): boolean {
-  try {
-    return [...readRealServers().values()].some((servers) => servers.some(({ active }) => active > 0));
-  } catch {
-    return false; // no IPVS in this kernel
-  }
+async function hasActive(ipvs: IpvsConnection): Promise<boolean> {
+  const servers = await ipvs.servers();
+  const realServers = realServerReader(ipvs, servers.length);
+  return servers.some((server) => realServers(server).some(({ active }) => active > 0));
 }
 
 async function removeDevice(successor: Successor | null): Promise<string[]> {

@@ -1,8 +1,8 @@
 // What the kernel holds of ipvs mode now, whoever wrote it, as text.
 import { FAMILIES, type Family, ipText } from '../../native/ip.ts';
 import type { IpvsConnection } from '../../native/ipvs/connection.ts';
-import { serverKey, socketText } from '../../native/ipvs/objects.ts';
-import { readRealServers } from '../../native/ipvs/proc.ts';
+import { socketText } from '../../native/ipvs/objects.ts';
+import { realServerReader } from '../../native/ipvs/proc.ts';
 import type { Element } from '../../native/nftables/batch.ts';
 import { NftConnection } from '../../native/nftables/connection.ts';
 import { RouteWriter } from '../../native/route/writer.ts';
@@ -33,11 +33,9 @@ export async function dumpKernel(settings: NodeSettings | null, service?: string
       if (text.length > 0) text.push('\n');
       text.push(...kernelCompanionParts(family, table, settings, elements));
     }
-    const real = readRealServers();
-    const servers = (await ipvs.servers()).map((server) => ({
-      server,
-      realServers: real.get(serverKey(server)) ?? [],
-    }));
+    const listed = await ipvs.servers();
+    const realServers = realServerReader(ipvs, listed.length);
+    const servers = listed.map((server) => ({ server, realServers: realServers(server) }));
     const index = route.linkIndex(IPVS_DEVICE);
     const addresses = index === null ? null : route.addresses(index).flatMap(({ ip }) => (isLinkLocal(ip) ? [] : [ip]));
     const view = { servers, addresses };

@@ -9,6 +9,7 @@ import {
   serverKey,
   type VirtualServer,
 } from '../../native/ipvs/objects.ts';
+import { realServerReader } from '../../native/ipvs/proc.ts';
 import type { IpvsRequest } from '../../native/ipvs/requests.ts';
 import type { ListedServer } from './dump-text.ts';
 import { decideRealServers, type RealServerOperation, realServerKey } from './real-servers.ts';
@@ -53,9 +54,6 @@ export interface VirtualServersOptions {
   readonly nowMs: () => number;
 }
 
-/** More virtual servers than this are not asked one by one. */
-const ASK_ONE_BY_ONE = 100;
-
 const sameServer = (a: VirtualServer, b: VirtualServer): boolean =>
   a.scheduler === b.scheduler && a.flags === b.flags && a.timeoutSeconds === b.timeoutSeconds;
 
@@ -87,18 +85,22 @@ export class VirtualServers {
   /** Forgets everything and reads the kernel; virtual servers of other families are somebody else's. */
   async read(families: readonly Family[]): Promise<void> {
     const servers = await this.#options.ipvs.servers();
-    const real = this.#options.readRealServers();
+    const realServers = this.#realServers(servers.length);
     const before = new Map(this.#entries);
     this.#entries.clear();
     for (const server of servers) {
       if (!families.includes(server.family)) continue;
       const key = serverKey(server);
-      const present = (real.get(key) ?? []).map((r): [string, RealServer] => [realServerKey(r), plain(r)]);
+      const present = realServers(server).map((r): [string, RealServer] => [realServerKey(r), plain(r)]);
       const entry = newEntry(server, new Map(present));
       entry.drainingSince = before.get(key)?.drainingSince ?? entry.drainingSince;
       this.#entries.set(key, entry);
     }
     for (const key of this.#retiringSinceMs.keys()) if (!this.#entries.has(key)) this.#retiringSinceMs.delete(key);
+  }
+
+  #realServers(count: number): (server: ServerId) => readonly RealServerState[] {
+    return realServerReader(this.#options.ipvs, count, this.#options.readRealServers);
   }
 
   /** Asks again for the real servers of one: a list of all is not taken in one moment. */
@@ -192,12 +194,10 @@ export class VirtualServers {
 
   /** Whether a virtual server has connections that are open; those that are closing do not count. */
   #openConnections(keys: readonly string[]): (key: string) => boolean {
-    const all = keys.length > ASK_ONE_BY_ONE ? this.#options.readRealServers() : null;
+    const realServers = this.#realServers(keys.length);
     return (key) => {
       const entry = this.#entries.get(key)!;
-      if (entry.real.size === 0) return false;
-      const states = all ? (all.get(key) ?? []) : this.#options.ipvs.realServers(entry.server);
-      return states.some(({ active }) => active > 0);
+      return entry.real.size > 0 && realServers(entry.server).some(({ active }) => active > 0);
     };
   }
 
@@ -235,15 +235,14 @@ export class VirtualServers {
   }
 
   async #tick(keys: readonly string[], wanted: WantedServers, outcome: ServerOutcome): Promise<ServerOutcome> {
-    const all = keys.length > ASK_ONE_BY_ONE ? this.#options.readRealServers() : null;
+    const realServers = this.#realServers(keys.length);
     const nowMs = this.#options.nowMs();
     const requests: IpvsRequest[] = [];
     for (const key of keys) {
       const entry = this.#entries.get(key);
       const want = wanted(key);
       if (!entry || !want) continue;
-      const states = all ? (all.get(key) ?? []) : this.#options.ipvs.realServers(entry.server);
-      const byKey = new Map(states.map((state) => [realServerKey(state), state]));
+      const byKey = new Map(realServers(entry.server).map((state) => [realServerKey(state), state]));
       for (const [name, { weight }] of entry.real) if (weight === 0 && !byKey.has(name)) entry.real.delete(name);
       const since = (real: RealServer): number => entry.drainingSince.get(realServerKey(real)) ?? nowMs;
       const { operations, draining } = decideRealServers({

@@ -4,6 +4,7 @@
 //     -> 0AF40002:1F90      Masq    1      0          0    method, weight, active and inactive connections
 import { readFileSync } from 'node:fs';
 import { ipText } from '../ip.ts';
+import type { IpvsConnection } from './connection.ts';
 import { type RealServerState, type ServerId, serverKey, type TransportProtocol } from './objects.ts';
 
 /** Of the calling thread's network namespace. */
@@ -75,4 +76,21 @@ export function parseRealServers(text: string): Map<string, RealServerState[]> {
  */
 export function readRealServers(): Map<string, RealServerState[]> {
   return parseRealServers(readFileSync(FILE, 'latin1'));
+}
+
+/** Real servers of so many virtual servers are asked for one by one. */
+const ASK_ONE_BY_ONE = 100;
+
+/**
+ * How to read the real servers of `count` virtual servers that exist. Where other network namespaces have virtual servers
+ * too, the file lacks some: from one read to the next the kernel counts all of them, but only its own when it goes on.
+ * @throws as readRealServers. What is returned throws as IpvsConnection.realServers.
+ */
+export function realServerReader(
+  ipvs: Pick<IpvsConnection, 'realServers'>,
+  count: number,
+  readAll: () => ReadonlyMap<string, readonly RealServerState[]> = readRealServers,
+): (server: ServerId) => readonly RealServerState[] {
+  const all = count > ASK_ONE_BY_ONE ? readAll() : null;
+  return (server) => all?.get(serverKey(server)) ?? ipvs.realServers(server);
 }

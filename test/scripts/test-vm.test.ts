@@ -36,10 +36,10 @@ t.test('command line of the kit', async (t) => {
   });
   t.throws(() => kit.parseArguments([]), /--mode is missing/);
   t.throws(() => kit.parseArguments(['--mode']), /--mode needs a value/);
-  const command = kit.kitCommand({ mode: 'ipvs', kit: ['--family', '4'] });
+  const command = kit.kitCommand({ mode: 'ipvs', cpus: '2', kit: ['--family', '4'] });
   t.match(
     command.join(' '),
-    /--mode ipvs --proxy agent --settle 20000 --command .*kubeplumb\.js .*\{config\} --family 4$/,
+    /--mode ipvs --proxy agent --settle 20000 --command taskset -c 1 .*kubeplumb\.js .*\{config\} --family 4$/,
   );
 });
 

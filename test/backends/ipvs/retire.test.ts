@@ -21,6 +21,28 @@ const ALL = [BUSY, IDLE, UDP, FOREIGN];
 const keys = ALL.map(serverKey);
 const nobody = (): null => null;
 
+t.test('what the list of all lacks is asked for', async (t) => {
+  const many = Array.from({ length: 101 }, (_, n) => server(`10.96.1.${n}`));
+  const state: RealServerState = { ip: '10.128.0.1', port: 8080, weight: 1, active: 0, inactive: 0 };
+  const asked: string[] = [];
+  const servers = new VirtualServers({
+    ipvs: {
+      apply: async () => [],
+      servers: async () => many,
+      realServers: ({ ip }) => {
+        asked.push(ip);
+        return [state];
+      },
+    },
+    readRealServers: () => new Map(many.slice(1).map((s) => [serverKey(s), [state]])),
+    settings: { excludeCidrs: [], drainLimitSeconds: null },
+    nowMs: () => 0,
+  });
+  await servers.read(['IPv4']);
+  t.strictSame(asked, ['10.96.1.0']);
+  t.ok([...servers.listed()].every(({ realServers }) => realServers.length === 1));
+});
+
 async function present(drainLimitSeconds: number | null) {
   let ms = 0;
   const sent: string[] = [];

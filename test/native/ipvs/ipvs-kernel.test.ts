@@ -10,7 +10,7 @@ import {
   serverKey,
   type VirtualServer,
 } from '../../../native/ipvs/objects.ts';
-import { readRealServers } from '../../../native/ipvs/proc.ts';
+import { readRealServers, realServerReader } from '../../../native/ipvs/proc.ts';
 import type { IpvsRequest } from '../../../native/ipvs/requests.ts';
 import { inUserNamespace } from '../../support/namespaces.ts';
 import { enterNamespace } from '../../support/own-namespace.ts';
@@ -167,6 +167,30 @@ t.test('what others made is read, and can be deleted', { skip }, async (t) => {
   t.equal(await outcome({ command: 'deleteDestination', server: any!, destination }), '');
   t.equal(await outcome({ command: 'deleteServer', server: any! }), '');
   t.equal(ipvsadm('-S', '-n').trim().split('\n').length, 2, 'the firewall mark and its real server stay');
+});
+
+t.test('virtual servers of another network namespace', { skip }, async (t) => {
+  t.teardown(() => ipvs.flush());
+  const server = (n: number): VirtualServer => ({ ...web, ip: `10.97.${n >> 6}.${n & 63}` });
+  const all = Array.from({ length: 300 }, (_, n) => server(n));
+  const create = all.flatMap((server): IpvsRequest[] => [
+    { command: 'newServer', server },
+    { command: 'newDestination', server, destination: pod },
+  ]);
+  t.strictSame(await ipvs.apply(create), []);
+  const name = `kp-ipvs-${process.pid}`;
+  const ip = (...args: string[]) => t.equal(spawnSync('ip', args).status, 0, `ip ${args.join(' ')}`);
+  ip('netns', 'add', name);
+  t.teardown(() => spawnSync('ip', ['netns', 'delete', name]));
+  const others = all.map(({ ip, port }) => `-A -t ${ip}:${port + 1} -s rr\n`).join('');
+  const { status } = spawnSync('ip', ['netns', 'exec', name, 'ipvsadm', '-R'], { input: others });
+  t.equal(status, 0);
+  const listed = await ipvs.servers();
+  t.equal(listed.length, 300, 'are not listed');
+  const realServers = realServerReader(ipvs, listed.length);
+  const found = listed.filter((server) => realServers(server).length === 1);
+  t.equal(found.length, 300, 'and hide no real servers');
+  t.comment(`the file has ${readRealServers().size} of 300 virtual servers`);
 });
 
 t.test('a batch with refusals in the middle', { skip }, async (t) => {
