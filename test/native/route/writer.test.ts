@@ -4,6 +4,7 @@ import t from 'tap';
 import { NetlinkError } from '../../../native/netlink/error.ts';
 import { RouteWriter } from '../../../native/route/writer.ts';
 import { enterNamespace } from '../../support/own-namespace.ts';
+import { until } from '../../support/test-node.ts';
 
 const skip = (await enterNamespace(t)) ? false : 'no namespace';
 
@@ -144,6 +145,8 @@ t.test('the source of what the node sends to its addresses', { skip }, async (t)
     [...ip('route', 'show', 'table', 'local').split('\n'), ...ip('-6', 'route', 'show', 'table', 'local').split('\n')]
       .filter((line) => /^local (10\.96|fd00:96)/.test(line))
       .map((line) => line.split(' ')[1]!);
+  // The kernel makes the routes of IPv6 addresses a moment after them.
+  await until('all have local routes', () => local().length === four.length + six.length);
   t.strictSame([...four, ...six].map(source), [...four, ...six]);
 
   t.strictSame(await writer.setSources(index, four, '192.0.2.2'), []);
