@@ -7,7 +7,7 @@ import { IpvsNode, inIpvs } from './ipvs-node.ts';
 import { rawService, rawSlice } from './kube-objects.ts';
 import { type AgentOptions, NODE_NAME, type RunningAgent } from './running-agent.ts';
 import { podIp, startTestNode, type TestNode } from './test-node.ts';
-import { scaled, scaledRate } from './time-scale.ts';
+import { scaled } from './time-scale.ts';
 
 const IP = '10.96.0.80';
 const NODE_PORT = 30080;
@@ -57,8 +57,8 @@ const chainsOfIptables = (node: TestNode): string[] => {
 export const NFTABLES: OtherMode = { name: 'nftables', options: { mode: 'nftables' }, leftovers: tablesOfOurs };
 export const IPTABLES: OtherMode = { name: 'iptables', options: inVariant('nft'), leftovers: chainsOfIptables };
 
-/** 100 connections a second are made in all, on a machine of normal speed. */
-export async function switchThereAndBack(t: Test, other: OtherMode): Promise<void> {
+/** @param perSecond Connections made in all, three in five of them from outside. */
+export async function switchThereAndBack(t: Test, other: OtherMode, perSecond: number): Promise<void> {
   const node = await startTestNode(t, { objects });
   const ipvs = new IpvsNode(node.net);
   /** Starts an agent in another mode and waits until what the one before left is gone. */
@@ -113,7 +113,7 @@ export async function switchThereAndBack(t: Test, other: OtherMode): Promise<voi
     const load = {
       targets: name === 'client' ? targets : targets.slice(0, 1),
       width: 64,
-      perSecond: scaledRate(name === 'client' ? 60 : 20),
+      perSecond: perSecond * (name === 'client' ? 0.6 : 0.2),
       keepDetails: true,
     };
     loads.push((await node.net.host(name).call('startLoad', load)).load);
