@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import type { ApiObject } from '../test/support/api-store.ts';
 import { monotonicMs } from '../test/support/host-calls.ts';
 import { createNetwork, type Network } from '../test/support/network.ts';
+import { scaled } from '../test/support/time-scale.ts';
 import { connectRate } from './connect-rate.ts';
 import { median, percentile } from './statistics.ts';
 
@@ -221,7 +222,7 @@ class ProcessBench {
   async #change(pod: (typeof PODS)[number], proxy: ChildProcess): Promise<number> {
     const began = monotonicMs();
     await this.#put(sliceTo(pod));
-    await this.#until(pod.name, 120_000, proxy);
+    await this.#until(pod.name, scaled(120_000), proxy);
     const took = monotonicMs() - began;
     // Changes that come one after the other would wait for each other.
     await new Promise((resolve) => setTimeout(resolve, this.#options.mode === 'nftables' ? 50 : 1500));
