@@ -82,8 +82,8 @@ export function readRealServers(): Map<string, RealServerState[]> {
 const ASK_ONE_BY_ONE = 100;
 
 /**
- * How to read the real servers of `count` virtual servers that exist. Where other network namespaces have virtual servers
- * too, the file lacks some: from one read to the next the kernel counts all of them, but only its own when it goes on.
+ * How to read the real servers of `count` virtual servers that exist. The file is not read in one moment, and can lack
+ * some while virtual servers come and go; those are asked for.
  * @throws as readRealServers. What is returned throws as IpvsConnection.realServers.
  */
 export function realServerReader(
