@@ -1,15 +1,17 @@
 // npm run bench -- [--scale 10000x5]… [--mode nftables] [--json FILE] [--command 'kube-proxy --config {config}'] [--no-agent]
+//                  [--launcher 'taskset -c 1']
 //
 // For each scale (Services x endpoints of each): the agent's own work in this process (cold sync from memory, one
 // endpoint change from event to kernel acknowledgement, restart with nothing changed), and the whole agent as a process
 // on objects from an API server. --command measures another proxy on the same objects, for a table side by side.
-// Everything happens in private network namespaces.
+// --launcher starts each program that is measured. Everything happens in private network namespaces.
 import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { namespacesMissing } from '../test/support/namespaces.ts';
+import { scaled } from '../test/support/time-scale.ts';
 import { printTable, type Run } from './report.ts';
 import { measureProcess } from './run-process.ts';
 
@@ -19,6 +21,7 @@ const { values } = parseArgs({
     mode: { type: 'string', default: 'nftables' },
     json: { type: 'string' },
     command: { type: 'string' },
+    launcher: { type: 'string', default: '' },
     'no-agent': { type: 'boolean', default: false },
   },
 });
@@ -38,9 +41,12 @@ const missing = await namespacesMissing();
 if (missing !== null) fail(missing);
 
 const root = fileURLToPath(new URL('..', import.meta.url));
+const words = (text: string): string[] => text.split(/\s+/).filter(Boolean);
+const launcher = words(values.launcher);
 const run = (argv: string[]): Promise<string> =>
   new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, argv, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
+    const [program = '', ...args] = argv;
+    const child = spawn(program, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
     let out = '';
     child.stdout.on('data', (chunk) => {
       out += chunk;
@@ -65,7 +71,7 @@ const programOf = (command: readonly string[]): string =>
     ?.split('/')
     .at(-1) ?? 'other';
 
-await run(['scripts/build.mjs']);
+await run([process.execPath, 'scripts/build.mjs']);
 const runs: Run[] = [];
 for (const scale of scales) {
   const name = `${scale.services}x${scale.endpointsPerService}`;
@@ -73,14 +79,14 @@ for (const scale of scales) {
   if (!values['no-agent']) {
     say('kubeplumb')('in memory');
     const argv = [values.mode, scale.services, scale.endpointsPerService, CHANGES[values.mode]!].map(String);
-    const inner = JSON.parse(await run(['bench/in-namespace.ts', ...argv])) as InProcess;
-    const command = [process.execPath, `${root}/dist/kubeplumb.js`, '--config', '{config}'];
+    const inner = JSON.parse(await run([...launcher, process.execPath, 'bench/in-namespace.ts', ...argv])) as InProcess;
+    const command = [...launcher, process.execPath, `${root}/dist/kubeplumb.js`, '--config', '{config}'];
     const outer = await measureProcess({
       ...scale,
       mode: values.mode,
       command,
       changes: values.mode === 'nftables' ? 40 : 8,
-      startLimitMs: 120_000,
+      startLimitMs: scaled(120_000),
       say: say('kubeplumb'),
     });
     runs.push({
@@ -93,12 +99,12 @@ for (const scale of scales) {
     });
   }
   if (values.command) {
-    const command = values.command.split(/\s+/);
+    const command = words(values.command);
     const say2 = say(programOf(command));
     const outer = await measureProcess({
       ...scale,
       mode: values.mode,
-      command,
+      command: [...launcher, ...command],
       changes: 8,
       startLimitMs: 1_200_000,
       say: say2,
@@ -108,8 +114,8 @@ for (const scale of scales) {
       mode: values.mode,
       ...scale,
       ...outer,
-      coldSyncMs: outer.fullSyncMs,
-      changeP50Ms: outer.partialSyncMs,
+      coldSyncMs: outer.firstSyncMs,
+      changeP50Ms: outer.laterSyncMs,
       changeP99Ms: null,
       elementsPerChange: null,
     });

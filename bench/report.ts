@@ -8,6 +8,7 @@ export interface Run {
   readonly endpointsPerService: number;
   readonly coldSyncMs: number | null;
   readonly coldStartMs: number;
+  readonly syncedMs: number;
   readonly warmRestartObjects: number | null;
   /** Event received → kernel acknowledged. */
   readonly changeP50Ms: number | null;
@@ -30,6 +31,7 @@ const COLUMNS: readonly (readonly [string, (run: Run) => string])[] = [
   ['scale', (r) => `${r.services}x${r.endpointsPerService}`],
   ['cold sync ms', (r) => number(r.coldSyncMs)],
   ['cold start ms', (r) => number(r.coldStartMs)],
+  ['synced ms', (r) => number(r.syncedMs)],
   ['restart objects', (r) => number(r.warmRestartObjects)],
   ['change p50 ms', (r) => number(r.changeP50Ms, 2)],
   ['p99 ms', (r) => number(r.changeP99Ms, 2)],
