@@ -28,7 +28,7 @@ function brokenCluster(result: DialResult, missing: (capability: Capability) => 
       const numbered = ports.map((port, i) => ({ ...port, nodePort: 30_000 + i }));
       return { ...object, spec: { ...spec, clusterIPs: ['10.96.0.1'], healthCheckNodePort: 30_100, ports: numbered } };
     },
-    dump: async () => 'headless',
+    dump: async () => 'rules of ports 54321 and 54322',
     stopPods: nothing,
     setIngress: nothing,
     remove: nothing,
