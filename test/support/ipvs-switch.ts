@@ -14,15 +14,19 @@ const NODE_PORT = 30080;
 const STANDING_PORT = 9000;
 const STANDING_IP = '10.96.0.90';
 const EMPTY_IP = '10.96.0.81';
+const DOOR_IP = '10.96.0.82';
 
 const objects: ApiObject[] = [
-  rawService('web', {
+  rawService('web', { clusterIP: IP, clusterIPs: [IP] }),
+  rawSlice('web-1', 'web', [podIp(1), { addresses: [podIp(2)], nodeName: NODE_NAME }]),
+  // With endpoints of its own: IPVS mixes up two connections from one address and port of a client to one endpoint.
+  rawService('door', {
     type: 'NodePort',
-    clusterIP: IP,
-    clusterIPs: [IP],
+    clusterIP: DOOR_IP,
+    clusterIPs: [DOOR_IP],
     ports: [{ name: 'http', protocol: 'TCP', port: 80, nodePort: NODE_PORT }],
   }),
-  rawSlice('web-1', 'web', [podIp(1), { addresses: [podIp(2)], nodeName: NODE_NAME }]),
+  rawSlice('door-1', 'door', [podIp(3), { addresses: [podIp(4)], nodeName: NODE_NAME }]),
   rawService('standing', { clusterIP: STANDING_IP, clusterIPs: [STANDING_IP] }),
   rawSlice('standing-1', 'standing', [podIp(3), { addresses: [podIp(4)], nodeName: NODE_NAME }], {
     ports: [{ name: 'http', protocol: 'TCP', port: STANDING_PORT }],
