@@ -16,6 +16,9 @@ export const KERNELS = ['6.1', '6.12', '7'];
 /** An emulated machine is about this much slower. */
 const TIME_SCALE = 6;
 
+/** Settings of tests that are passed on. */
+const PASSED_ON = ['SEED', 'SWITCH_CONNECTS'];
+
 /** What a file may take of the seconds for its kernel. */
 const FILE_SHARE = 0.4;
 
@@ -69,6 +72,9 @@ async function runOn(kernel, { files, cpus, limit }) {
   try {
     writeFileSync(join(folder, 'files'), files.map((file) => `${file}\n`).join(''));
     bundlePrograms(join(folder, 'dist'));
+    const passedOn = Object.fromEntries(
+      PASSED_ON.flatMap((name) => (name in process.env ? [[name, process.env[name]]] : [])),
+    );
     const fileLimit = Math.round(limit * FILE_SHARE);
     const began = performance.now();
     const { code, output } = await runInVm(['test/vm/run-files', folder, String(cpus), String(fileLimit)], {
@@ -76,7 +82,7 @@ async function runOn(kernel, { files, cpus, limit }) {
       cpus,
       limit,
       writable: [folder],
-      variables: { VM_TIME_SCALE: TIME_SCALE, TAP_TIMEOUT: fileLimit },
+      variables: { VM_TIME_SCALE: TIME_SCALE, TAP_TIMEOUT: fileLimit, ...passedOn },
     });
     const seconds = (performance.now() - began) / 1000;
     const results = files.map((file, i) => {

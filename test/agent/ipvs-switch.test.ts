@@ -6,4 +6,4 @@ import { NFTABLES, switchThereAndBack } from '../support/ipvs-switch.ts';
 const skip = await ipvsMissing();
 t.setTimeout(240_000);
 
-t.test('ipvs → nftables → ipvs', { skip }, (t) => switchThereAndBack(t, NFTABLES, 100));
+t.test('ipvs → nftables → ipvs', { skip }, (t) => switchThereAndBack(t, NFTABLES));

@@ -7,7 +7,7 @@ import { IpvsNode, inIpvs } from './ipvs-node.ts';
 import { rawService, rawSlice } from './kube-objects.ts';
 import { type AgentOptions, NODE_NAME, type RunningAgent } from './running-agent.ts';
 import { podIp, startTestNode, type TestNode } from './test-node.ts';
-import { scaled } from './time-scale.ts';
+import { scaled, scaledRate } from './time-scale.ts';
 
 const IP = '10.96.0.80';
 const NODE_PORT = 30080;
@@ -34,6 +34,8 @@ const objects: ApiObject[] = [
   rawService('empty', { clusterIP: EMPTY_IP, clusterIPs: [EMPTY_IP] }),
   ...clusterObjects({ services: 20, endpointsPerService: 3 }),
 ];
+/** Connections made in all, three in five of them from outside. */
+const PER_SECOND = Number(process.env.SWITCH_CONNECTS ?? scaledRate(100));
 const CLIENTS = ['client', 'pod-2', 'node'] as const;
 const REMOVED = 'removed the rules of another mode';
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -61,8 +63,7 @@ const chainsOfIptables = (node: TestNode): string[] => {
 export const NFTABLES: OtherMode = { name: 'nftables', options: { mode: 'nftables' }, leftovers: tablesOfOurs };
 export const IPTABLES: OtherMode = { name: 'iptables', options: inVariant('nft'), leftovers: chainsOfIptables };
 
-/** @param perSecond Connections made in all, three in five of them from outside. */
-export async function switchThereAndBack(t: Test, other: OtherMode, perSecond: number): Promise<void> {
+export async function switchThereAndBack(t: Test, other: OtherMode): Promise<void> {
   const node = await startTestNode(t, { objects });
   const ipvs = new IpvsNode(node.net);
   /** Starts an agent in another mode and waits until what the one before left is gone. */
@@ -117,7 +118,7 @@ export async function switchThereAndBack(t: Test, other: OtherMode, perSecond: n
     const load = {
       targets: name === 'client' ? targets : targets.slice(0, 1),
       width: 64,
-      perSecond: perSecond * (name === 'client' ? 0.6 : 0.2),
+      perSecond: PER_SECOND * (name === 'client' ? 0.6 : 0.2),
       keepDetails: true,
     };
     loads.push((await node.net.host(name).call('startLoad', load)).load);
