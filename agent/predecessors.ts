@@ -2,7 +2,7 @@
 // exist, either translates to valid endpoints, and connections go on.
 import { type Backend, NO_EVENTS } from '../backends/backend.ts';
 import { createBackend } from './backend.ts';
-import type { ProxyMode } from './config/types.ts';
+import type { Config, ProxyMode } from './config/types.ts';
 import type { Log } from './log.ts';
 import type { NodeAddresses } from './plan/node-addresses.ts';
 import { isLoopback } from './state/fields.ts';
@@ -18,14 +18,15 @@ const OTHERS: Readonly<Record<ProxyMode, readonly ProxyMode[]>> = {
 const GRACE_MS = 100;
 
 /** Errors are only logged. */
-export async function removePredecessors(mode: ProxyMode, addresses: NodeAddresses, log: Log): Promise<void> {
+export async function removePredecessors(config: Config, addresses: NodeAddresses, log: Log): Promise<void> {
+  const { mode } = config;
   const known = (ip: string): string | null => (isLoopback(ip) ? null : ip);
   const nodeIps = { IPv4: known(addresses.IPv4), IPv6: known(addresses.IPv6) };
   await new Promise((resolve) => setTimeout(resolve, GRACE_MS));
   for (const other of OTHERS[mode]) {
     let backend: Backend | null = null;
     try {
-      backend = createBackend(other, NO_EVENTS, null);
+      backend = createBackend(other, NO_EVENTS, config);
       const removed = await backend.cleanup({ mode, nodeIps });
       if (removed.length > 0) log.info('removed the rules of another mode', { mode: other, removed });
     } catch (err) {

@@ -247,7 +247,7 @@ export async function run({ config, log, stop }: RunOptions): Promise<void> {
       observer: metrics,
       onFirstSync: () => {
         client?.useServiceAddress();
-        void removePredecessors(config.mode, addresses, log);
+        void removePredecessors(config, addresses, log);
       },
     });
     programmed = { loop, families, addresses, settings, serviceHealth };

@@ -1,5 +1,6 @@
 // The loop: objects arrive in the state, changes are gathered, planned and given to the backend; what fails is kept and
 // tried again. Nothing reaches the kernel before every source has told all it has.
+import { isDeepStrictEqual } from 'node:util';
 import { type Backend, noCounts, type RefusedService, type SyncCounts } from '../../backends/backend.ts';
 import type { NodeSettings, PlanChange } from '../../backends/service-plan.ts';
 import { FAMILIES, type Family } from '../../native/ip.ts';
@@ -70,6 +71,8 @@ export class SyncLoop {
   /** Services whose last change has not reached the kernel. */
   readonly #unapplied = new Map<string, Set<Family>>();
   #refused = new Map<string, RefusedService>();
+  /** Settings of the node that the kernel has acknowledged. */
+  #applied: NodeSettings | null = null;
   #settingsChanged = false;
   /** When the oldest event that has not reached the kernel came (monotonic). */
   #oldestEventMs: number | null = null;
@@ -224,7 +227,9 @@ export class SyncLoop {
       plans.map((plan) => ({ service: `${plan.namespace}/${plan.name}`, family: plan.family, plan })),
       true,
     );
-    const { counts, refused } = await this.#timed('start', () => backend.start(settings(), plans));
+    const applied = settings();
+    const { counts, refused } = await this.#timed('start', () => backend.start(applied, plans));
+    this.#applied = applied;
     this.#count(counts);
     this.report.started = true;
     const ms = Math.round(this.#clock.monotonicMs() - began);
@@ -236,13 +241,8 @@ export class SyncLoop {
     work: ReadonlyMap<string, readonly Family[]>,
     { resourceVersions }: Changes,
   ): Promise<readonly RefusedService[]> {
-    const { backend, planner, settings, log } = this.#options;
-    if (this.#settingsChanged) {
-      const { counts } = await this.#timed('configure', () => backend.configure(settings()));
-      this.#settingsChanged = false;
-      this.#count(counts);
-      if (counts.transactions > 0) log.info('settings of the node changed', { ...counts });
-    }
+    const { backend, planner, log } = this.#options;
+    const stillRefused = await this.#configure();
     const changes: PlanChange[] = await planner.changes(work);
     this.#observer.planned(changes, false);
     const { counts, refused } = await this.#timed('sync', () => backend.sync(changes));
@@ -254,6 +254,22 @@ export class SyncLoop {
       resourceVersions,
       monotonicMs: this.#clock.monotonicMs(),
     });
+    return [...stillRefused.filter(({ service }) => !work.has(service)), ...refused];
+  }
+
+  /** Applies the settings of the node if they are other ones. @returns Services that the kernel refuses with them */
+  async #configure(): Promise<readonly RefusedService[]> {
+    const { backend, settings, log } = this.#options;
+    if (!this.#settingsChanged) return [];
+    const next = settings();
+    const same = isDeepStrictEqual(next, this.#applied);
+    const { counts, refused } = same
+      ? { counts: noCounts(), refused: [] }
+      : await this.#timed('configure', () => backend.configure(next));
+    this.#applied = next;
+    this.#settingsChanged = false;
+    this.#count(counts);
+    if (counts.transactions > 0) log.info('settings of the node changed', { ...counts });
     return refused;
   }
 

@@ -1,7 +1,7 @@
 // The IPVS backend: virtual servers, the addresses that lead to them, and small nftables tables that mark, filter and
 // masquerade. docs/ipvs.md tells the layout; this file decides in which order a change is made, one after another.
 import { Breather } from '../../native/breather.ts';
-import { FAMILIES, type Family, familyOf } from '../../native/ip.ts';
+import { FAMILIES, type Family, familyOf, ipBytes } from '../../native/ip.ts';
 import {
   type Backend,
   type BackendEvents,
@@ -16,7 +16,7 @@ import { OutcomeUnknown, TransactionRefused } from '../nft-table/committer.ts';
 import type { NodeSettings, PlanChange, ServicePlan } from '../service-plan.ts';
 import { WorkQueue } from '../work-queue.ts';
 import type { BoundAddresses } from './bound-addresses.ts';
-import { type Change, changeOf, elementsOf, union } from './changes.ts';
+import { type Change, changeOf, elementsOf, merged, union } from './changes.ts';
 import type { CompanionTables } from './companion-tables.ts';
 import { IPVS_DEVICE } from './device.ts';
 import { dumpParts, type IpvsView, viewOf } from './dump-text.ts';
@@ -65,12 +65,16 @@ export interface IpvsBackendOptions {
 }
 
 const TICK_MS = 60_000;
+/** Timers of Node fire at once beyond this. */
+const LONGEST_MS = 2 ** 31 - 1;
 
 export class IpvsBackend implements Backend {
   readonly #options: IpvsBackendOptions;
   readonly #ledgers = new Map<Family, Ledger>();
   readonly #plans = new Map<string, PlanChange & { readonly plan: ServicePlan }>();
-  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #timers = new Map<string, NodeJS.Timeout>();
+  /** Changes that failed or were refused: what they concern is looked at with the next one too. */
+  #unfinished: readonly Change[] = [];
   #machinery: IpvsMachinery | null = null;
   #settings: NodeSettings | null = null;
   readonly #queue = new WorkQueue();
@@ -128,6 +132,7 @@ export class IpvsBackend implements Backend {
       this.#settings = settings;
       this.#ledgers.clear();
       this.#plans.clear();
+      this.#unfinished = [];
       for (const family of FAMILIES) if (settings.families[family]) this.#ledgers.set(family, new Ledger(family));
       const changes = plans.map((plan) => ({ service: `${plan.namespace}/${plan.name}`, family: plan.family, plan }));
       const entered = await this.#enter(changes);
@@ -135,7 +140,7 @@ export class IpvsBackend implements Backend {
       const counts = noCounts();
       await this.#kernel.openForward(settings);
       await companion.applyStructure(settings, this.#ledgers, counts);
-      const refused = await this.#converge([...entered, ...this.#inKernel()], counts, true);
+      const refused = await this.#converge([...entered, ...this.#unwanted()], counts, true);
       watch.start();
       this.#startTimers();
       return { counts, refused };
@@ -150,39 +155,57 @@ export class IpvsBackend implements Backend {
     await companion.read(families);
   }
 
-  /** All that the kernel holds, in families that are served. */
-  #inKernel(): Change[] {
+  /** What the kernel holds and no Service wants, in families that are served. */
+  #unwanted(): Change[] {
     const { servers, addresses, companion } = this.#kernel;
-    return [...this.#ledgers.keys()].map((family) => ({
-      service: '',
-      family,
-      touched: {
-        servers: new Set([...servers.keys()].filter((key) => servers.get(key)!.server.family === family)),
-        addresses: new Set(addresses.ofFamily(family)),
-        elements: companion.elementKeys(family),
-      },
-    }));
+    return [...this.#ledgers.values()].map((ledger) => {
+      const { family } = ledger;
+      const ofFamily = [...servers.keys()].filter((key) => servers.get(key)!.server.family === family);
+      return {
+        service: '',
+        family,
+        touched: {
+          servers: new Set(ofFamily.filter((key) => ledger.server(key) === null)),
+          addresses: new Set(addresses.ofFamily(family).filter((ip) => !ledger.wantsAddress(ip))),
+          elements: companion.unwanted(ledger),
+        },
+      };
+    });
   }
 
   /** Everything that Services want and that the kernel holds. */
   #everything(): Change[] {
-    const wanted = [...this.#ledgers.values()].map((l) => ({ service: '', family: l.family, touched: l.all() }));
-    return [...wanted, ...this.#inKernel()];
+    const wanted: Change[] = [];
+    for (const ledger of this.#ledgers.values()) {
+      for (const [service, objects] of ledger.services()) {
+        wanted.push({ service, family: ledger.family, touched: ledger.set(service, objects) });
+      }
+    }
+    return [...wanted, ...this.#unwanted()];
   }
 
   #startTimers(): void {
-    if (this.#timers.length > 0) return;
+    if (this.#timers.size > 0) return;
     const { events, checkMs, tickMs = TICK_MS } = this.#options;
     const every = (ms: number, failure: string, work: () => Promise<void>): void => {
-      const run = (): Promise<void> => this.#queue.run(async () => (this.#closed ? undefined : work()));
-      const timer = setInterval(() => void run().catch((error: unknown) => events.error(failure, error)), ms);
-      this.#timers.push(timer.unref());
+      const run = async (): Promise<void> => {
+        await this.#queue
+          .run(async () => (this.#closed ? undefined : work()))
+          .catch((error: unknown) => events.error(failure, error));
+        if (!this.#closed) wait();
+      };
+      const wait = (): void => {
+        this.#timers.set(failure, setTimeout(() => void run(), Math.min(ms, LONGEST_MS)).unref());
+      };
+      wait();
     };
     every(tickMs, 'cannot remove drained real servers', async () => {
       const { servers } = this.#kernel;
       const { failures } = await servers.tick(this.#wanted);
-      await this.#converge(servers.retiring().map(changeOf), noCounts(), false);
       for (const message of failures.values()) events.error('cannot remove a drained real server', new Error(message));
+      for (const { message } of await this.#converge(servers.retiring().map(changeOf), noCounts(), false)) {
+        events.error('cannot remove what drains', new Error(message));
+      }
     });
     if (checkMs === null) return;
     every(checkMs, 'cannot compare IPVS with what was applied', async () => {
@@ -200,14 +223,15 @@ export class IpvsBackend implements Backend {
     const { servers, companion } = this.#kernel;
     await this.#readKernel();
     const everything = this.#everything();
-    const changed = union(everything, (touched) => touched.servers).filter((key) => {
-      if (!servers.differs(key, this.#wanted(key))) return false;
+    const breather = new Breather();
+    const changed: string[] = [];
+    for (const key of union(everything, (touched) => touched.servers)) {
+      if (!servers.differs(key, this.#wanted(key))) continue;
       servers.confirm(key);
-      return servers.differs(key, this.#wanted(key));
-    });
-    const addresses = union(everything, (touched) => touched.addresses);
-    const needed = new Set(servers.retiring().map(({ ip }) => ip));
-    const wrong = addresses.filter((ip) => !this.#isAsWanted(ip) && !needed.has(ip));
+      if (servers.differs(key, this.#wanted(key))) changed.push(key);
+      if (breather.due) await breather.rest();
+    }
+    const wrong = union(everything, (touched) => touched.addresses).filter((ip) => !this.#isAsWanted(ip));
     const tables = companion.difference(this.#current, this.#ledgers);
     const forward = await this.#kernel.openForward(this.#current);
     const differences = [
@@ -231,8 +255,10 @@ export class IpvsBackend implements Backend {
     const description = companion.difference(this.#current, this.#ledgers);
     if (description === null) return null;
     const counts = noCounts();
+    const refused = new Refusals(this.#ledgers, this.#options.events);
     await companion.applyStructure(this.#current, this.#ledgers, counts);
-    await companion.update(elementsOf(this.#everything()), this.#ledgers, counts);
+    await this.#updateTables(this.#everything(), counts, refused);
+    for (const { message } of refused.list) this.#options.events.error('cannot repair', new Error(message));
     return { description, culprit: null, counts };
   }
 
@@ -280,13 +306,19 @@ export class IpvsBackend implements Backend {
   async #converge(changes: readonly Change[], counts: SyncCounts, firstSync: boolean): Promise<RefusedService[]> {
     const { servers, addresses } = this.#kernel;
     const refused = new Refusals(this.#ledgers, this.#options.events);
-    const touched = union(changes, (t) => t.addresses);
-    const kept = await servers.retire(
-      union(changes, (t) => t.servers),
+    const concerned = merged([...this.#unfinished, ...changes]);
+    this.#unfinished = concerned;
+    const { kept, ...retired } = await servers.retire(
+      union(concerned, (t) => t.servers),
       this.#wanted,
     );
-    const gone = await this.#unbindUnused(touched, refused);
-    const filtered = await this.#updateTables(changes, counts, refused);
+    refused.servers(retired);
+    const all = [...concerned, ...this.#holdRetiring()];
+    const gone = await this.#unbindUnused(
+      union(all, (t) => t.addresses),
+      refused,
+    );
+    const filtered = await this.#updateTables(all, counts, refused);
     const keys = union(filtered, (t) => t.servers);
     const updated = await servers.update(keys, this.#wanted, firstSync);
     refused.servers(updated);
@@ -297,19 +329,37 @@ export class IpvsBackend implements Backend {
     refused.addresses(unbound);
     const removed = await servers.remove(keys, this.#wanted, kept);
     refused.servers(removed);
-    counts.added += updated.added + fresh.length - unbound.size;
+    const before = counts.added + counts.deleted;
+    counts.added += retired.added + updated.added + fresh.length - unbound.size;
     counts.deleted += updated.deleted + removed.deleted + gone;
-    if (updated.added + updated.deleted + removed.deleted + fresh.length + gone > 0) counts.transactions++;
+    if (counts.added + counts.deleted > before) counts.transactions++;
+    this.#unfinished = concerned.filter((change) => !filtered.includes(change));
     return refused.list;
   }
 
-  /** Addresses stay as long as connections through them. @returns how many were unbound */
-  async #unbindUnused(ips: Iterable<string>, refused: Refusals): Promise<number> {
+  /**
+   * Addresses of virtual servers that stay for their connections are wanted as long, by nobody's Service: bound, and with
+   * all other ports refused.
+   */
+  #holdRetiring(): Change[] {
     const { servers, addresses } = this.#kernel;
-    const needed = new Set(servers.retiring().map(({ ip }) => ip));
-    const gone = [...ips].filter((ip) => addresses.has(ip) && !this.#wantsAddress(ip) && !needed.has(ip));
-    refused.addresses(await addresses.unbind(gone));
-    return gone.length;
+    return [...this.#ledgers.values()].map((ledger) => {
+      const before = ledger.service('')?.addresses;
+      const retiring = servers.retiring().filter((server) => server.family === ledger.family);
+      const ips = new Set(retiring.map(({ ip }) => ip).filter((ip) => addresses.has(ip) || before?.has(ip)));
+      const vips = new Map([...ips].map((ip) => [ipBytes(ip)!, { key: ipBytes(ip)! }]));
+      const objects = { servers: new Map(), addresses: ips, elements: new Map([['vips' as const, vips]]) };
+      return { service: '', family: ledger.family, touched: ledger.set('', ips.size > 0 ? objects : null) };
+    });
+  }
+
+  /** @returns how many were unbound */
+  async #unbindUnused(ips: Iterable<string>, refused: Refusals): Promise<number> {
+    const { addresses } = this.#kernel;
+    const gone = [...ips].filter((ip) => addresses.has(ip) && !this.#wantsAddress(ip));
+    const failures = await addresses.unbind(gone);
+    refused.addresses(failures);
+    return gone.length - failures.size;
   }
 
   /** An address whose virtual servers were all refused must not be bound: clients would reach listeners of the host. */
@@ -340,7 +390,7 @@ export class IpvsBackend implements Backend {
         await update([change]);
         done.push(change);
       } catch (error) {
-        if (!(error instanceof TransactionRefused) || change.service === '') throw error;
+        if (!(error instanceof TransactionRefused)) throw error;
         refused.service(change.service, change.family, error.message);
       }
     }
@@ -377,7 +427,7 @@ export class IpvsBackend implements Backend {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    for (const timer of this.#timers) clearInterval(timer);
+    for (const timer of this.#timers.values()) clearTimeout(timer);
     this.#machinery?.watch.stop();
     await this.#queue.idle();
     this.#machinery?.close();

@@ -6,12 +6,14 @@ import { IPVS_DEVICE, isLinkLocal } from './device.ts';
 
 export type AddressFailures = ReadonlyMap<string, string>;
 
+const isWhole = (ip: string, prefix: number): boolean => prefix === (familyOf(ip) === 'IPv4' ? 32 : 128);
+
 export class BoundAddresses {
   readonly #route: RouteWriter;
   #index: number | null = null;
-  readonly #bound = new Set<string>();
+  #bound = new Set<string>();
   /** Bound by somebody else in such a way that the kernel may pick them as source of what goes elsewhere. */
-  readonly #preferred = new Set<string>();
+  #preferred = new Set<string>();
 
   constructor(route: RouteWriter) {
     this.#route = route;
@@ -35,16 +37,18 @@ export class BoundAddresses {
     return this.#index;
   }
 
-  /** Creates the interface if it is missing, and reads what is bound. Link-local addresses are the kernel's own (V-9). */
+  /**
+   * Creates the interface if it is missing, and reads what is bound. Link-local addresses are the kernel's own (V-9), those
+   * with a network around them somebody else's.
+   */
   read(): void {
     this.#index = this.#route.linkIndex(IPVS_DEVICE) ?? this.#route.createDummy(IPVS_DEVICE);
-    this.#bound.clear();
-    this.#preferred.clear();
-    for (const { ip, family, flags } of this.#route.addresses(this.#index)) {
-      if (isLinkLocal(ip)) continue;
-      this.#bound.add(ip);
-      if (family === 'IPv6' && !(flags & ADDRESS_FLAG.deprecated)) this.#preferred.add(ip);
-    }
+    const addresses = this.#route
+      .addresses(this.#index)
+      .filter(({ ip, prefix }) => isWhole(ip, prefix) && !isLinkLocal(ip));
+    this.#bound = new Set(addresses.map(({ ip }) => ip));
+    const preferred = addresses.filter((a) => a.family === 'IPv6' && !(a.flags & ADDRESS_FLAG.deprecated));
+    this.#preferred = new Set(preferred.map(({ ip }) => ip));
   }
 
   ofFamily(family: Family): string[] {

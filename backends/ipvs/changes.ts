@@ -17,6 +17,26 @@ export function union(changes: readonly Change[], of: (touched: Touched) => Iter
   return [...out];
 }
 
+/** One change for each Service and family, with what all of its changes concern. */
+export function merged(changes: readonly Change[]): Change[] {
+  const out = new Map<string, Change>();
+  for (const change of changes) {
+    const key = `${change.family} ${change.service}`;
+    const known = out.get(key);
+    if (!known) {
+      out.set(key, change);
+      continue;
+    }
+    const touched: Touched = {
+      servers: new Set([...known.touched.servers, ...change.touched.servers]),
+      addresses: new Set([...known.touched.addresses, ...change.touched.addresses]),
+      elements: elementsOf([known, change]).get(change.family)!,
+    };
+    out.set(key, { ...change, touched });
+  }
+  return [...out.values()];
+}
+
 /** Elements of the companion tables that changes concern. */
 export function elementsOf(changes: readonly Change[]): Map<Family, Touched['elements']> {
   const out = new Map<Family, Touched['elements']>();

@@ -1,7 +1,8 @@
 // Removes what a proxy in ipvs mode has left: the interface with the addresses of Services, companion tables, virtual
 // servers, and kube-proxy's iptables rules and ipsets (V-57).
-import { cidrContains, FAMILIES, familyOf, parseCidr } from '../../native/ip.ts';
+import { cidrContains, FAMILIES, type Family, familyOf, parseCidr } from '../../native/ip.ts';
 import { IpvsConnection } from '../../native/ipvs/connection.ts';
+import type { VirtualServer } from '../../native/ipvs/objects.ts';
 import { realServerReader } from '../../native/ipvs/proc.ts';
 import { NftConnection } from '../../native/nftables/connection.ts';
 import { RouteWriter } from '../../native/route/writer.ts';
@@ -17,10 +18,22 @@ import { IPVS_DEVICE, isLinkLocal } from './device.ts';
  * connections that it takes over are spared. @returns what was removed, in words
  */
 export async function cleanup(excludeCidrs: readonly string[], successor: Successor | null): Promise<string[]> {
-  const removed = [...(await removeDevice(successor)), ...(await removeTables())];
-  if (removed.length > 0) removed.push(...(await removeServers(excludeCidrs)));
-  return [...removed, ...(await removeProxyRules(successor?.mode ?? null))];
+  const excluded = excludeCidrs.flatMap((text) => parseCidr(text) ?? []);
+  const isOurs: IsOurs = ({ ip }) => !excluded.some((cidr) => cidrContains(cidr, ip));
+  const nft = new NftConnection();
+  try {
+    const removed = await removeDevice(isOurs, successor);
+    const tables = nft.tables().filter(({ name }) => name === COMPANION.name);
+    // The tables go last: where only part could be removed, they still tell the next attempt whose the rest is.
+    if (removed.length > 0 || tables.length > 0) removed.push(...(await removeServers(isOurs)));
+    removed.push(...(await removeTables(nft, tables)));
+    return [...removed, ...(await removeProxyRules(successor?.mode ?? null))];
+  } finally {
+    nft.close();
+  }
 }
+
+type IsOurs = (server: VirtualServer) => boolean;
 
 /** How long connections may take that began through IPVS while another mode took over. */
 const LONGEST_WAIT_MS = 10_000;
@@ -29,11 +42,11 @@ const LOOK_MS = 100;
 const GRACE_MS = 1000;
 
 /** New connections are the other mode's; those that go on for long are cut. */
-async function connectionsToEnd(): Promise<void> {
+async function connectionsToEnd(isOurs: IsOurs): Promise<void> {
   const ipvs = IpvsConnection.open();
+  const until = performance.now() + LONGEST_WAIT_MS;
   try {
-    for (let waitedMs = 0; waitedMs < LONGEST_WAIT_MS && ipvs && (await hasActive(ipvs)); waitedMs += LOOK_MS)
-      await pause(LOOK_MS);
+    while (ipvs && (await hasActive(ipvs, isOurs)) && performance.now() < until) await pause(LOOK_MS);
   } finally {
     ipvs?.close();
   }
@@ -42,13 +55,13 @@ async function connectionsToEnd(): Promise<void> {
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function hasActive(ipvs: IpvsConnection): Promise<boolean> {
-  const servers = await ipvs.servers();
+async function hasActive(ipvs: IpvsConnection, isOurs: IsOurs): Promise<boolean> {
+  const servers = (await ipvs.servers()).filter(isOurs);
   const realServers = realServerReader(ipvs, servers.length);
   return servers.some((server) => realServers(server).some(({ active }) => active > 0));
 }
 
-async function removeDevice(successor: Successor | null): Promise<string[]> {
+async function removeDevice(isOurs: IsOurs, successor: Successor | null): Promise<string[]> {
   const route = new RouteWriter();
   try {
     const index = route.linkIndex(IPVS_DEVICE);
@@ -56,7 +69,7 @@ async function removeDevice(successor: Successor | null): Promise<string[]> {
     const ips = route.addresses(index).flatMap(({ ip }) => (isLinkLocal(ip) ? [] : [ip]));
     if (successor !== null) {
       await useNodeIps(route, index, ips, successor);
-      await connectionsToEnd();
+      await connectionsToEnd(isOurs);
     }
     if (!route.deleteLink(IPVS_DEVICE)) return [];
     if (successor !== null) await route.deleteSources(ips.filter((ip) => familyOf(ip) === 'IPv6'));
@@ -87,28 +100,22 @@ async function useNodeIps(
   }
 }
 
-async function removeTables(): Promise<string[]> {
-  const nft = new NftConnection();
-  try {
-    const present = nft.tables().filter(({ name }) => name === COMPANION.name);
-    const families = FAMILIES.filter((family) => present.some((table) => table.family === family));
-    await new Committer(nft, COMPANION.name).commit(noCounts(), (batch) => {
-      for (const family of families) batch.deleteTable(family);
-    });
-    return families.map((family) => `nftables table ${family === 'IPv4' ? 'ip' : 'ip6'} ${COMPANION.name}`);
-  } finally {
-    nft.close();
-  }
+async function removeTables(nft: NftConnection, present: readonly { family: Family }[]): Promise<string[]> {
+  const families = FAMILIES.filter((family) => present.some((table) => table.family === family));
+  await new Committer(nft, COMPANION.name).commit(noCounts(), (batch) => {
+    for (const family of families) batch.deleteTable(family);
+  });
+  return families.map((family) => `nftables table ${family === 'IPv4' ? 'ip' : 'ip6'} ${COMPANION.name}`);
 }
 
-async function removeServers(excludeCidrs: readonly string[]): Promise<string[]> {
+async function removeServers(isOurs: IsOurs): Promise<string[]> {
   const ipvs = IpvsConnection.open();
   if (ipvs === null) return [];
   try {
-    const excluded = excludeCidrs.flatMap((text) => parseCidr(text) ?? []);
-    const servers = (await ipvs.servers()).filter(({ ip }) => !excluded.some((cidr) => cidrContains(cidr, ip)));
+    const servers = (await ipvs.servers()).filter(isOurs);
     const failures = await ipvs.apply(servers.map((server) => ({ command: 'deleteServer', server })));
-    if (failures.length > 0) throw failures[0]!.error;
+    const failure = failures.find(({ error }) => error.code !== 'ESRCH');
+    if (failure) throw failure.error;
     return servers.length > 0 ? [`${servers.length} virtual servers of IPVS`] : [];
   } finally {
     ipvs.close();

@@ -50,10 +50,12 @@ export class CompanionTables {
     for (const [family, table] of tables) this.#held.set(family, table);
   }
 
-  /** Keys of all elements that the kernel holds. */
-  elementKeys(family: Family): Map<CompanionSet, Set<string>> {
-    const elements = this.#held.get(family)?.elements ?? new Map<CompanionSet, Map<string, Element>>();
-    return new Map([...elements].map(([set, list]) => [set, new Set(list.keys())]));
+  /** Keys of elements that the kernel holds and no Service wants. */
+  unwanted(ledger: Ledger): Touched['elements'] {
+    const elements = this.#held.get(ledger.family)?.elements ?? new Map<CompanionSet, Map<string, Element>>();
+    const unwanted = (set: CompanionSet, keys: Iterable<string>): Set<string> =>
+      new Set([...keys].filter((key) => ledger.element(set, key) === null));
+    return new Map([...elements].map(([set, list]) => [set, unwanted(set, list.keys())]));
   }
 
   /** What is otherwise than it shall be, in words; null when nothing is. */
@@ -142,10 +144,9 @@ export class CompanionTables {
 
   /** The tables as text, in parts; only these elements with `own`, by family. */
   *parts(settings: NodeSettings, own?: ReadonlyMap<Family, CompanionSelection>): Generator<string> {
-    const families = [...this.#held.keys()].filter((family) => !own || own.has(family));
-    for (const [i, family] of families.entries()) {
+    const families = [...this.#held].filter(([family]) => !own || own.has(family));
+    for (const [i, [family, { elements }]] of families.entries()) {
       if (i > 0) yield '\n';
-      const { elements } = this.#held.get(family)!;
       yield* companionParts(desiredCompanion(family, settings, elements), own?.get(family));
     }
   }

@@ -110,7 +110,8 @@ export class Forwarding {
   ): Promise<string[]> {
     const where = `${family} (iptables-${writer.variant})`;
     if (!drops) {
-      const { removed } = await leave(writer, [family], OURS);
+      const { removed, problems: left } = await leave(writer, [family], OURS);
+      problems.texts.push(...left);
       return removed.map((text) => `${text} removed: FORWARD does not drop any more`);
     }
     try {

@@ -146,4 +146,8 @@ export class Ledger {
   service(service: string): ServiceObjects | null {
     return this.#services.get(service) ?? null;
   }
+
+  services(): MapIterator<[string, ServiceObjects]> {
+    return this.#services.entries();
+  }
 }

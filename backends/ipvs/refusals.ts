@@ -22,6 +22,10 @@ export class Refusals {
   }
 
   service(service: string, family: Family, message: string): void {
+    if (service === '') {
+      this.#events.error('cannot remove what no Service wants', new Error(message));
+      return;
+    }
     const key = `${family} ${service}`;
     if (!this.#refused.has(key)) this.#refused.set(key, { service, family, message });
   }

@@ -26,7 +26,7 @@ interface Entry {
   server: VirtualServer;
   readonly real: Map<string, RealServer>;
   /** Since when real servers drain, in milliseconds. Only the limit needs it. */
-  drainingSince: ReadonlyMap<string, number>;
+  drainingSince: Map<string, number>;
 }
 
 const newEntry = (server: VirtualServer, real = new Map<string, RealServer>()): Entry => ({
@@ -60,7 +60,7 @@ const sameServer = (a: VirtualServer, b: VirtualServer): boolean =>
 export class VirtualServers {
   readonly #options: VirtualServersOptions;
   readonly #excluded: readonly NonNullable<ReturnType<typeof parseCidr>>[];
-  readonly #entries = new Map<string, Entry>();
+  #entries = new Map<string, Entry>();
   /** Virtual servers that stay for their connections only, and since when, in milliseconds. */
   readonly #retiringSinceMs = new Map<string, number>();
 
@@ -86,16 +86,16 @@ export class VirtualServers {
   async read(families: readonly Family[]): Promise<void> {
     const servers = await this.#options.ipvs.servers();
     const realServers = this.#realServers(servers.length);
-    const before = new Map(this.#entries);
-    this.#entries.clear();
+    const entries = new Map<string, Entry>();
     for (const server of servers) {
       if (!families.includes(server.family)) continue;
       const key = serverKey(server);
       const present = realServers(server).map((r): [string, RealServer] => [realServerKey(r), plain(r)]);
       const entry = newEntry(server, new Map(present));
-      entry.drainingSince = before.get(key)?.drainingSince ?? entry.drainingSince;
-      this.#entries.set(key, entry);
+      entry.drainingSince = this.#entries.get(key)?.drainingSince ?? entry.drainingSince;
+      entries.set(key, entry);
     }
+    this.#entries = entries;
     for (const key of this.#retiringSinceMs.keys()) if (!this.#entries.has(key)) this.#retiringSinceMs.delete(key);
   }
 
@@ -161,9 +161,9 @@ export class VirtualServers {
   /**
    * Virtual servers that nobody wants any more keep their open connections (S-1), and get no new ones: their real servers
    * get weight 0. Their addresses must stay as long.
-   * @returns keys of those that stay for now
+   * @returns also the keys of those that stay for now
    */
-  async retire(keys: Iterable<string>, wanted: WantedServers): Promise<ReadonlySet<string>> {
+  async retire(keys: Iterable<string>, wanted: WantedServers): Promise<ServerOutcome & { kept: ReadonlySet<string> }> {
     const leaving = [...keys].filter((key) => {
       const server = this.#entries.get(key)?.server;
       return server?.protocol === 'TCP' && !wanted(key) && !this.#isExcluded(server.ip);
@@ -183,8 +183,7 @@ export class VirtualServers {
         requests.push({ command: 'setDestination', server: entry.server, destination: { ...destination, weight: 0 } });
       }
     }
-    await this.#apply(requests, noOutcome());
-    return kept;
+    return { kept, ...(await this.#apply(requests, noOutcome())) };
   }
 
   /** Those that stay for their connections only. */
@@ -332,6 +331,7 @@ export class VirtualServers {
       case 'newDestination':
       case 'setDestination':
         entry?.real.set(realServerKey(request.destination), request.destination);
+        if (request.destination.weight > 0) entry?.drainingSince.delete(realServerKey(request.destination));
         outcome.added++;
         break;
       case 'deleteDestination':

@@ -100,21 +100,25 @@ export class IpvsConnection {
   /**
    * All virtual servers of this network namespace, in no useful order; those of firewall marks and of protocols other
    * than TCP, UDP and SCTP are left out. Nothing else may be asked before the promise settles.
-   * @throws NetlinkError EINTR when changes interrupted five listings in a row.
+   * @throws NetlinkError EINTR when changes interrupted five listings in a row. Linux 7 does not tell when its table was
+   * resized meanwhile; then one may be told twice, and another one not.
    */
   async servers(): Promise<VirtualServer[]> {
     const breather = new Breather();
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-      const out: VirtualServer[] = [];
+      const out = new Map<string, VirtualServer>();
+      let told = 0;
       const seq = this.#start(COMMAND.getServer, NLM_F_DUMP);
       const parts = this.#socket.dumpInParts('list virtual servers', this.#finish(), seq, (m) => {
         const server = readServer(m);
-        if (server !== null) out.push(server);
+        if (server === null) return;
+        out.set(serverKey(server), server);
+        told++;
       });
       this.#listing = true;
       try {
         for (const end of parts) {
-          if (end === true) return out;
+          if (end === true && told === out.size) return [...out.values()];
           if (breather.due) await breather.rest();
         }
       } finally {

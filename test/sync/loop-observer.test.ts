@@ -8,6 +8,7 @@ import type { Reached, SyncObserver, SyncRound } from '../../agent/sync/observer
 import { Planner } from '../../agent/sync/planner.ts';
 import { SyncLoop } from '../../agent/sync/sync-loop.ts';
 import { type Backend, noCounts, type SyncResult } from '../../backends/backend.ts';
+import type { NodeSettings } from '../../backends/service-plan.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { rawNode, rawService, rawSlice } from '../support/kube-objects.ts';
 import { SETTINGS } from '../support/plans.ts';
@@ -27,6 +28,11 @@ function start(t: { teardown(fn: () => unknown): void }) {
     const next = answers.shift() ?? DONE;
     if (next instanceof Error) throw next;
     return next;
+  };
+  let settings: NodeSettings = SETTINGS;
+  const setSettings = (next: NodeSettings): void => {
+    settings = next;
+    loop.settingsChanged();
   };
   const rounds: SyncRound[] = [];
   const reached: Reached[] = [];
@@ -54,7 +60,7 @@ function start(t: { teardown(fn: () => unknown): void }) {
       addresses: { primaryFamily: 'IPv4', IPv4: '192.0.2.11', IPv6: '::1' },
     }),
     families: FAMILIES,
-    settings: () => SETTINGS,
+    settings: () => settings,
     minSyncMs: () => 10,
     syncPeriodMs: 30_000,
     log,
@@ -66,7 +72,7 @@ function start(t: { teardown(fn: () => unknown): void }) {
   const apply = (kind: Parameters<State['apply']>[0], object: unknown): void => {
     if (state.apply(kind, object)) loop.request();
   };
-  return { clock, state, loop, apply, answers, rounds, reached, other };
+  return { clock, state, loop, apply, answers, rounds, reached, other, setSettings };
 }
 
 const annotated = (ms: number, ...ips: string[]) =>
@@ -134,4 +140,25 @@ t.test('refused Services and a change of zone', async (t) => {
   apply('Node', rawNode('node-0', { 'topology.kubernetes.io/zone': 'a' }));
   await clock.advance(100);
   t.match(rounds[3], { families: FAMILIES, full: true, reached: true });
+});
+
+t.test('settings of the node', async (t) => {
+  const { clock, state, loop, answers, other, setSettings } = start(t);
+  state.apply('Service', rawService('web'));
+  loop.start();
+  await clock.advance(100);
+  const applied = (): unknown[] =>
+    (other.splice(0) as [unknown][]).map(([what]) => what).filter((w) => w === 'configure');
+  applied();
+  setSettings(structuredClone(SETTINGS));
+  await clock.advance(100);
+  t.strictSame(applied(), [], 'the same ones cost nothing');
+  const refused = [{ service: 'shop/web', family: 'IPv4', message: 'no memory' }] as const;
+  answers.push({ counts: noCounts(), refused });
+  setSettings({ ...SETTINGS, masqueradeAll: true });
+  await clock.advance(100);
+  t.strictSame(applied(), ['configure']);
+  t.match(loop.report.refused, refused, 'what is refused with other ones is told');
+  await clock.advance(2000);
+  t.equal(loop.report.refused.length, 0, 'and tried again');
 });

@@ -1,12 +1,15 @@
 // The order of steps: an address leads to IPVS only while its filters and its virtual server are there, so it is bound
-// last and goes first.
-import t from 'tap';
+// last and goes first. And what becomes of steps that fail.
+import t, { type Test } from 'tap';
 import { IpvsBackend, type IpvsMachinery } from '../../../backends/ipvs/backend.ts';
 import { BoundAddresses } from '../../../backends/ipvs/bound-addresses.ts';
 import type { CompanionTables } from '../../../backends/ipvs/companion-tables.ts';
+import type { Touched } from '../../../backends/ipvs/ledger.ts';
 import { VirtualServers } from '../../../backends/ipvs/virtual-servers.ts';
+import { OutcomeUnknown, TransactionRefused } from '../../../backends/nft-table/committer.ts';
 import type { Endpoint, ServicePlan } from '../../../backends/service-plan.ts';
-import { type RealServerState, type ServerId, serverKey } from '../../../native/ipvs/objects.ts';
+import { ipBytes } from '../../../native/ip.ts';
+import { type RealServerState, type ServerId, serverKey, type VirtualServer } from '../../../native/ipvs/objects.ts';
 import type { IpvsRequest } from '../../../native/ipvs/requests.ts';
 import { NetlinkError } from '../../../native/netlink/error.ts';
 import type { RouteWriter } from '../../../native/route/writer.ts';
@@ -24,7 +27,11 @@ const web = (cluster: readonly Endpoint[], ip = IP): ServicePlan =>
 class Kernel {
   steps: string[] = [];
   connections = new Map<string, number>();
+  /** Addresses, as bytes, whose ports without a Service are refused. */
+  readonly vips = new Set<string>();
+  refusesElements: (touched: Touched['elements']) => Error | null = () => null;
   refuses: (request: IpvsRequest) => boolean = () => false;
+  readonly #servers = new Map<string, VirtualServer>();
   readonly #real = new Map<string, Map<string, RealServerState>>();
 
   taken(): string[] {
@@ -41,11 +48,19 @@ class Kernel {
     const weight = request.command === 'newDestination' || request.command === 'setDestination';
     const what = 'destination' in request ? request.destination.ip : server.ip;
     this.steps.push(`${command} ${what}${weight ? ` ${request.destination.weight}` : ''}`);
-    if (command === 'newServer') this.#real.set(key, new Map());
-    if (command === 'deleteServer') this.#real.delete(key);
+    if (command === 'newServer') {
+      this.#servers.set(key, request.server);
+      this.#real.set(key, new Map());
+    }
+    if (command === 'deleteServer') this.lose(key);
     if (request.command === 'deleteDestination') real!.delete(what);
     if (weight) real!.set(what, { ...request.destination, active: 0, inactive: 0 });
     return null;
+  }
+
+  lose(key: string): void {
+    this.#servers.delete(key);
+    this.#real.delete(key);
   }
 
   machinery(): IpvsMachinery {
@@ -58,7 +73,7 @@ class Kernel {
         }
         return failures;
       },
-      servers: async () => [],
+      servers: async () => [...this.#servers.values()],
       realServers: (server: ServerId) =>
         [...(this.#real.get(serverKey(server))?.values() ?? [])].map((real) => ({
           ...real,
@@ -77,9 +92,20 @@ class Kernel {
     };
     const companion: Partial<CompanionTables> = {
       read: async () => {},
-      elementKeys: () => new Map(),
+      unwanted: () => new Map(),
       applyStructure: async () => void this.steps.push('tables'),
-      update: async () => void this.steps.push('elements'),
+      difference: () => null,
+      update: async (touched, ledgers) => {
+        for (const elements of touched.values()) {
+          const error = this.refusesElements(elements);
+          if (error) throw error;
+        }
+        this.steps.push('elements');
+        for (const key of touched.get('IPv4')?.get('vips') ?? []) {
+          if (ledgers.get('IPv4')!.element('vips', key)) this.vips.add(key);
+          else this.vips.delete(key);
+        }
+      },
     };
     return {
       servers: new VirtualServers({
@@ -97,7 +123,7 @@ class Kernel {
   }
 }
 
-t.test('one change after another', async (t) => {
+async function started(t: Pick<Test, 'teardown'>, plans: readonly ServicePlan[]) {
   const kernel = new Kernel();
   const events = new EventLog();
   const settings = {
@@ -121,7 +147,12 @@ t.test('one change after another', async (t) => {
     tickMs: 10,
   });
   t.teardown(() => backend.close());
-  await backend.start({ ...SETTINGS, families: { IPv4: SETTINGS.families.IPv4! } }, [web(endpoints(2))]);
+  const { refused } = await backend.start({ ...SETTINGS, families: { IPv4: SETTINGS.families.IPv4! } }, plans);
+  return { kernel, events, backend, refused };
+}
+
+t.test('one change after another', async (t) => {
+  const { kernel, events, backend } = await started(t, [web(endpoints(2))]);
   t.strictSame(
     kernel.taken(),
     [
@@ -160,10 +191,12 @@ t.test('one change after another', async (t) => {
     ['setDestination 10.128.0.3 0', 'elements', 'newServer 10.96.0.2', 'newDestination 10.128.0.3 1', 'bind 10.96.0.2'],
     'another address: the old one stays for its connections, and gets no new ones',
   );
+  t.ok(kernel.vips.has(ipBytes(IP)!), 'and its other ports do not lead to listeners of the host');
   kernel.connections.clear();
   await until('they have ended', () => kernel.steps.includes(`deleteServer ${IP}`));
   const last = kernel.taken().filter((step) => step !== 'elements');
   t.strictSame(last, [`unbind ${IP}`, `deleteServer ${IP}`], 'the address goes first, its virtual server last');
+  t.notOk(kernel.vips.has(ipBytes(IP)!));
 
   kernel.refuses = ({ command }) => command === 'newServer';
   const { refused, steps } = await sync(web(endpoints(1), '10.96.0.3'));
@@ -179,4 +212,35 @@ t.test('one change after another', async (t) => {
   await backend.sync([{ service: 'shop/web', family: 'IPv4', plan: null }]);
   t.strictSame(kernel.taken(), ['unbind 10.96.0.3', 'elements', 'deleteServer 10.96.0.3']);
   t.strictSame(events.errors, []);
+});
+
+t.test('a removal that fails is not forgotten', async (t) => {
+  const { kernel, backend } = await started(t, [web(endpoints(1))]);
+  kernel.taken();
+  const gone = [{ service: 'shop/web', family: 'IPv4', plan: null }] as const;
+  kernel.refusesElements = () => new OutcomeUnknown();
+  await t.rejects(backend.sync(gone), OutcomeUnknown);
+  t.notOk(kernel.taken().includes(`deleteServer ${IP}`));
+  kernel.refusesElements = () => null;
+  await backend.sync(gone);
+  t.ok(kernel.taken().includes(`deleteServer ${IP}`), 'the next try knows of it');
+});
+
+t.test('elements of one Service that are refused', async (t) => {
+  const other = servicePlan('other', [
+    portPlan({ cluster: endpoints(1), frontends: [{ kind: 'clusterIP', ip: '10.96.0.2', port: 80 }] }),
+  ]);
+  const { kernel, backend, events } = await started(t, [web(endpoints(1)), other]);
+  kernel.taken();
+  const refuse = (ip: string) => (touched: Touched['elements']) =>
+    touched.get('vips')?.has(ipBytes(ip)!)
+      ? new TransactionRefused([
+          { errno: 12, code: 'ENOMEM', message: 'no memory', family: null, set: null, key: null, index: 0 },
+        ])
+      : null;
+  kernel.refusesElements = refuse(IP);
+  kernel.lose('TCP 10.96.0.2:80');
+  t.ok(await backend.verify(), 'what another Service has lost');
+  t.ok(kernel.taken().includes('newServer 10.96.0.2'), 'is repaired all the same');
+  t.match(events.errors, [/no memory/]);
 });

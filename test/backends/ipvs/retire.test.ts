@@ -3,6 +3,7 @@ import t from 'tap';
 import { VirtualServers } from '../../../backends/ipvs/virtual-servers.ts';
 import { type RealServerState, serverKey, type VirtualServer } from '../../../native/ipvs/objects.ts';
 import type { IpvsRequest } from '../../../native/ipvs/requests.ts';
+import { endpoint } from '../../support/plans.ts';
 
 const server = (ip: string, protocol: VirtualServer['protocol'] = 'TCP'): VirtualServer => ({
   family: 'IPv4',
@@ -68,7 +69,7 @@ async function present(drainLimitSeconds: number | null) {
 
 t.test('one with open connections stays; one of others is left alone', async (t) => {
   const { servers, states, taken } = await present(null);
-  const kept = await servers.retire(keys, nobody);
+  const { kept } = await servers.retire(keys, nobody);
   t.strictSame([...kept], [serverKey(BUSY)]);
   t.strictSame(taken(), [`setDestination ${BUSY.ip}`], 'it gets no new ones, and nobody else is asked for anything');
   t.strictSame(servers.retiring(), [BUSY]);
@@ -79,7 +80,7 @@ t.test('one with open connections stays; one of others is left alone', async (t)
   t.strictSame(servers.retiring(), [BUSY], 'reading the kernel forgets nothing');
 
   states.set(serverKey(BUSY), []);
-  t.equal((await servers.retire([serverKey(BUSY)], nobody)).size, 0);
+  t.equal((await servers.retire([serverKey(BUSY)], nobody)).kept.size, 0);
   await servers.remove([serverKey(BUSY)], nobody, new Set());
   t.strictSame(taken(), [`deleteServer ${BUSY.ip}`]);
   t.strictSame(servers.retiring(), []);
@@ -94,9 +95,22 @@ t.test('one that is wanted again is none of them', async (t) => {
 
 t.test('the limit of draining holds for it', async (t) => {
   const { servers, wait } = await present(60);
-  t.equal((await servers.retire(keys, nobody)).size, 1);
+  t.equal((await servers.retire(keys, nobody)).kept.size, 1);
   wait(59);
-  t.equal((await servers.retire(keys, nobody)).size, 1);
+  t.equal((await servers.retire(keys, nobody)).kept.size, 1);
   wait(1);
-  t.equal((await servers.retire(keys, nobody)).size, 0);
+  t.equal((await servers.retire(keys, nobody)).kept.size, 0);
+});
+
+t.test('the limit begins anew for a real server that was back in between', async (t) => {
+  const { servers, taken, wait } = await present(60);
+  const [first, other] = [endpoint('10.128.0.1'), endpoint('10.128.0.2')];
+  const want = (...endpoints: (typeof first)[]) =>
+    servers.update([serverKey(BUSY)], () => ({ server: BUSY, endpoints }), false);
+  await want(other);
+  await want(first, other);
+  wait(61);
+  taken();
+  await want(other);
+  t.strictSame(taken(), [`setDestination ${BUSY.ip}`], 'it drains and is not deleted');
 });
