@@ -106,7 +106,7 @@ for (const variant of VARIANTS as readonly Variant[]) {
         t.ok(attempts > 100, `${name}: ${attempts} connections`);
         t.equal(answered, attempts, `${name}: no connection failed: ${JSON.stringify(results)}`);
       }
-      t.match(await agent.status(), { verdict: 'healthy', repairs: { count: 0 }, conditions: [] });
+      t.match(await agent.status(), { verdict: 'healthy', repairs: { count: 0 }, conditions: { length: 0 } });
     },
   );
 }

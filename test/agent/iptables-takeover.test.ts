@@ -106,7 +106,7 @@ for (const variant of VARIANTS) {
         'pod-2',
         'pod-3',
       ]);
-      t.match(await agent.status(), { verdict: 'healthy', repairs: { count: 0 }, conditions: [] });
+      t.match(await agent.status(), { verdict: 'healthy', repairs: { count: 0 }, conditions: { length: 0 } });
     },
   );
 }

@@ -113,7 +113,7 @@ async function takeOver(t: Test, node: TestNode): Promise<void> {
     t.ok(attempts > 100);
     t.equal(answered, attempts, `${name}: no connection failed: ${JSON.stringify(results)}`);
   }
-  t.match(await agent.status(), { verdict: 'healthy', repairs: { count: 0 }, conditions: [] });
+  t.match(await agent.status(), { verdict: 'healthy', repairs: { count: 0 }, conditions: { length: 0 } });
 }
 
 t.test('a table as kube-proxy leaves it', { skip }, async (t) => {

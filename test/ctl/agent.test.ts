@@ -83,7 +83,7 @@ else {
     t.match(status, {
       pid: agent.pid,
       families: ['IPv4', 'IPv6'],
-      sync: { syncs: 1, failures: 0, refused: [] },
+      sync: { syncs: 1, failures: 0, refused: { length: 0 } },
       counts: { services: 4, servicePorts: 5, frontends: 11, endpoints: 9 },
       settings: {
         families: { IPv4: { nodePortAddresses: ['192.0.2.11'] }, IPv6: { nodePortAddresses: ['fd00:192::11'] } },
@@ -96,7 +96,7 @@ else {
   t.test('/healthz tells what is degraded', async (t) => {
     const script = "fetch('http://127.0.0.1:10256/healthz').then((r) => r.text()).then(console.log)";
     const { stdout } = within('node', () => spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' }));
-    t.match(JSON.parse(stdout), { healthy: true, nodeEligible: true, refusedServices: 0, conditions: [] });
+    t.match(JSON.parse(stdout), { healthy: true, nodeEligible: true, refusedServices: 0, conditions: { length: 0 } });
   });
 
   t.test('agent, kernel and manifests agree', async (t) => {

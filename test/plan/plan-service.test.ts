@@ -80,7 +80,7 @@ t.test('a Service with everything', async (t) => {
     ],
   });
   const ipv6 = plan(state, 'shop/web', 'IPv6');
-  t.match(ipv6?.ports[0], { cluster: [], sourceRanges: ['2001:db8:cc::/64'], sourcesIncludeNode: false });
+  t.match(ipv6?.ports[0], { cluster: { length: 0 }, sourceRanges: ['2001:db8:cc::/64'], sourcesIncludeNode: false });
   t.same(ipv6?.ports[0]?.frontends, [
     { kind: 'clusterIP', ip: 'fd00:10:96::1', port: 80 },
     { kind: 'externalIP', ip: '2001:db8:9::5', port: 80 },

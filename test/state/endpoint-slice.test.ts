@@ -129,11 +129,11 @@ t.test('a headless or FQDN slice is not selected and no Problem', async (t) => {
       rawSlice('s', 'web', ['x'], { metadata: { namespace: 'shop', name: 's', labels: headless } }),
       options,
     ),
-    { object: null, problems: [] },
+    { object: null, problems: { length: 0 } },
   );
   t.match(parseEndpointSlice({ ...rawSlice('s', 'web', ['x']), addressType: 'FQDN' }, options), {
     object: null,
-    problems: [],
+    problems: { length: 0 },
   });
 });
 

@@ -36,7 +36,7 @@ t.test('a broken Node keeps its usable parts', async (t) => {
     { type: 'InternalIP', address: '192.0.2.9' },
   ];
   const { object, problems } = parseNode(raw);
-  t.match(object, { zone: '', podCidrs: ['10.128.4.0/24'], taintKeys: [], deleting: false });
+  t.match(object, { zone: '', podCidrs: ['10.128.4.0/24'], taintKeys: { length: 0 }, deleting: false });
   t.same(object?.addresses, [{ type: 'InternalIP', ip: '192.0.2.9' }]);
   t.same(
     problems.map((problem) => problem.field),

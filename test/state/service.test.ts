@@ -234,7 +234,7 @@ t.test('what is not selected is no Problem', async (t) => {
     rawService('web', { type: 'ExternalName', externalName: 5, ports: 'x' }),
     rawService('web', {}, { labels: { 'service.kubernetes.io/service-proxy-name': 'other' } }),
   ];
-  for (const raw of unselected) t.match(parseService(raw), { object: null, problems: [] });
+  for (const raw of unselected) t.match(parseService(raw), { object: null, problems: { length: 0 } });
 });
 
 t.test('one object has a bounded number of Problems', async (t) => {

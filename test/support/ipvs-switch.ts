@@ -153,5 +153,5 @@ export async function switchThereAndBack(t: Test, other: OtherMode): Promise<voi
         t.comment(`${name}: ${text}, begun at ${at.toFixed(0)}, ${details!.tookMs[row]!.toFixed(0)} ms`);
     }
   }
-  t.match(await agent.status(), { verdict: 'healthy', repairs: { count: 0 }, conditions: [] });
+  t.match(await agent.status(), { verdict: 'healthy', repairs: { count: 0 }, conditions: { length: 0 } });
 }

@@ -91,7 +91,7 @@ COMMIT
     {
       rule: { matches: [{ match: 'comment', text: 'kubernetes forwarding rules' }], target: { chain: 'KUBE-FORWARD' } },
     },
-    { rule: { matches: [], target: { target: 'jump', chain: 'DOCKER' } }, text: '-j DOCKER' },
+    { rule: { matches: { length: 0 }, target: { target: 'jump', chain: 'DOCKER' } }, text: '-j DOCKER' },
     { rule: null, text: '-j INPUT' },
   ]);
   const [noted] = chains.get('KUBE-FORWARD')!;
