@@ -64,6 +64,7 @@ t.test('results', async (t) => {
   t.match(judged(good, '7 1234'), { passed: 2, failed: 1, problem: 'exitCode: 7' }, 'a bad end');
   t.match(judged(good, '124 1234'), { failed: 1, problem: /no end within/ });
   t.match(judged(good, null), { failed: 1, problem: /the machine ended before/ });
+  t.match(judged('ok 1 - a\n  ---\n  at: he', null), { passed: 1, failed: 1, problem: /the machine ended before/ });
   t.match(judged('', '0 1234'), { passed: 0, failed: 1, problem: 'ran no assertion' });
   t.match(judged('not ok 1 - a\n1..1\n', '1 1234'), { passed: 0, failed: 1, problem: null });
   const skipped = (reason: string): string => `ok 1 - a\nok 2 - s # SKIP ${reason}\n1..2\n`;
