@@ -2,7 +2,7 @@
 import t from 'tap';
 
 const load = (path: string) => import(String(new URL(`../../${path}`, import.meta.url)));
-const { KERNELS, parseArguments, readFileResult } = await load('scripts/test-vm.mjs');
+const { KERNELS, parseArguments, readFileResult, summedUp } = await load('scripts/test-vm.mjs');
 const { obstacle } = await load('scripts/vm.mjs');
 const kit = await load('scripts/kit-in-vm.mjs');
 const { chooseFiles, suiteFiles } = await load('test/vm/suite.mjs');
@@ -50,6 +50,7 @@ t.test('files', async (t) => {
     ['test/c.test.ts', 'test/a/b-1.test.ts', 'test/a/b-2.test.ts'],
     'in the order of patterns, each once, and a star stays within a folder',
   );
+  t.throws(() => chooseFiles(paths, ['test/a/*.test.ts', 'test/d*.test.ts']), /named by test\/d\*\.test\.ts/);
   const files: string[] = suiteFiles(new URL('../..', import.meta.url).pathname);
   for (const folder of ['test/agent/', 'test/backends/nftables/', 'test/backends/iptables/', 'test/native/'])
     t.ok(
@@ -74,8 +75,23 @@ t.test('results', async (t) => {
     skipped: { 'KUBE_PROXY is not set': 1 },
     problem: null,
   });
-  for (const reason of ['this kernel has no IPVS (module ip_vs)', 'needs network namespaces: x', 'no program "nft"'])
+  for (const reason of [
+    'this kernel has no IPVS (module ip_vs)',
+    'IPVS wants root outside of a user namespace',
+    'needs network namespaces: x',
+    'no program "nft"',
+    'the kernel has no accounting',
+  ])
     t.match(judged(skipped(reason), '0 1'), { passed: 1, failed: 1, skipped: {}, problem: /must not be skipped/ });
+});
+
+t.test('results of a machine', async (t) => {
+  const result = { passed: 3, failed: 0, skipped: new Map([['x', 2]]) };
+  t.strictSame(summedUp([result, result], null), { passed: 6, failed: 0, skipped: 4, problem: null });
+  t.match(summedUp([result], 'exit code 125'), { passed: 3, failed: 1, problem: 'exit code 125' });
+  for (const results of [[], [{ ...result, passed: 0 }]])
+    t.match(summedUp(results, null), { passed: 0, failed: 1, problem: 'nothing was tested' });
+  t.match(summedUp([{ ...result, passed: 0, failed: 1 }], null), { failed: 1, problem: null });
 });
 
 t.test('what a machine needs', async (t) => {
