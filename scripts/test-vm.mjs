@@ -6,9 +6,9 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { NO_REASON, suiteFiles } from '../test/vm/suite.mjs';
 import { fileReport, skippedCount } from './file-report.mjs';
-import { ensurePackages, ensurePrograms, ROOT } from './setup.mjs';
+import { ensurePackages, ROOT } from './setup.mjs';
 import { TapReader } from './tap-results.mjs';
-import { bundlePrograms, fetchKernel, obstacle, runInVm, VM_PROGRAMS } from './vm.mjs';
+import { bundlePrograms, ensureVmPrograms, fetchKernel, obstacle, runInVm } from './vm.mjs';
 
 /** Oldest supported, the one after it, and the newest 7.x that the archive has when it is first fetched. */
 export const KERNELS = ['6.1', '6.12', '7'];
@@ -156,7 +156,7 @@ if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.ur
   try {
     const { files, ...options } = parseArguments(process.argv.slice(2));
     ensurePackages();
-    ensurePrograms(VM_PROGRAMS);
+    ensureVmPrograms();
     const chosen = files.length > 0 ? files : suiteFiles(ROOT);
     const { passed, failed, skipped } = await testKernels({ ...options, files: chosen });
     console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);

@@ -1,7 +1,7 @@
 // Virtual machines with other kernels: what this machine lacks for them, fetching a kernel, running a command in one.
 import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { findProgram, NODE, PROGRAMS, ROOT, SEARCH_PATH } from './setup.mjs';
+import { ensurePrograms, findProgram, NODE, PROGRAMS, ROOT, SEARCH_PATH } from './setup.mjs';
 
 const VM_RUN = join(ROOT, 'test/vm/vm-run');
 
@@ -17,13 +17,26 @@ export const VM_PROGRAMS = {
   ipvsadm: 'ipvsadm',
 };
 
+/** Path of a program for machines, or null. A dynamic busybox is none: a machine has it before it has any library. */
+export function findVmProgram(name, find = findProgram) {
+  const path = find(name);
+  if (name !== 'busybox' || path === null) return path;
+  return spawnSync('ldd', [path], { encoding: 'utf8' }).stdout?.includes('=>') ? null : path;
+}
+
+/** Installs what machines lack where that is possible. */
+export function ensureVmPrograms() {
+  if (process.arch === 'x64') ensurePrograms(VM_PROGRAMS, findVmProgram);
+}
+
 /** Why there can be no machine here, with what would help; null when there can. */
-export function obstacle({ arch = process.arch, find = findProgram } = {}) {
+export function obstacle({ arch = process.arch, find = findVmProgram } = {}) {
   if (arch !== 'x64') return `machines need an x64 host, this is ${arch}`;
   const missing = Object.keys(VM_PROGRAMS).filter((name) => find(name) === null);
   if (missing.length === 0) return null;
   const packages = [...new Set(missing.map((name) => VM_PROGRAMS[name]))];
-  return `${missing.join(', ')} missing: apt-get install --no-install-recommends ${packages.join(' ')}`;
+  const names = missing.map((name) => (name === 'busybox' ? 'static busybox' : name));
+  return `${names.join(', ')} missing: apt-get install --no-install-recommends ${packages.join(' ')}`;
 }
 
 const env = { ...process.env, PATH: SEARCH_PATH };

@@ -3,7 +3,7 @@ import t from 'tap';
 
 const load = (path: string) => import(String(new URL(`../../${path}`, import.meta.url)));
 const { KERNELS, parseArguments, readFileResult, summedUp } = await load('scripts/test-vm.mjs');
-const { obstacle } = await load('scripts/vm.mjs');
+const { findVmProgram, obstacle } = await load('scripts/vm.mjs');
 const kit = await load('scripts/kit-in-vm.mjs');
 const { chooseFiles, suiteFiles } = await load('test/vm/suite.mjs');
 
@@ -103,4 +103,14 @@ t.test('what a machine needs', async (t) => {
   t.match(obstacle({ arch: 'arm64', find: has() }), /arm64/);
   const reason = obstacle({ arch: 'x64', find: has('qemu-system-x86_64', 'cpio', 'depmod') });
   t.match(reason, /^qemu-system-x86_64, cpio, depmod missing: apt-get install .* qemu-system-x86 cpio kmod$/);
+  t.match(obstacle({ arch: 'x64', find: has('busybox') }), /^static busybox missing: .* busybox-static$/);
+  t.equal(
+    findVmProgram('busybox', () => process.execPath),
+    null,
+    'a dynamic one will not do',
+  );
+  t.equal(
+    findVmProgram('cpio', () => process.execPath),
+    process.execPath,
+  );
 });
