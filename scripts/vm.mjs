@@ -63,7 +63,7 @@ export function bundlePrograms(folder) {
 /**
  * Runs a command as root in a machine, in the project's folder. `writable` are folders it may write to for good.
  * Resolves with the exit code (124: took longer than `limit` seconds, 125: the machine itself failed) and, unless
- * `inherit` is set, all that it printed.
+ * `inherit` is set, all that it printed. Rejects when a signal stops this process, once the machine has ended.
  */
 export function runInVm(command, { kernel, cpus, limit, writable = [], variables = {}, inherit = false }) {
   const args = ['--kernel', kernel, '--cpus', String(cpus), '--timeout', String(limit)];
@@ -74,18 +74,25 @@ export function runInVm(command, { kernel, cpus, limit, writable = [], variables
     env,
     stdio: ['ignore', inherit ? 'inherit' : 'pipe', inherit ? 'inherit' : 'pipe'],
   });
-  const stop = () => child.kill();
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, stop);
   let output = '';
   for (const stream of [child.stdout, child.stderr])
     stream?.setEncoding('utf8').on('data', (text) => {
       output += text;
     });
+  let stoppedBy = null;
+  const stop = (signal) => {
+    stoppedBy = signal;
+    child.kill();
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  for (const signal of signals) process.on(signal, stop);
   return new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (code, signal) => {
-      for (const name of ['SIGINT', 'SIGTERM']) process.removeListener(name, stop);
-      resolve({ code: code ?? signal, output });
+      if (stoppedBy !== null) reject(new Error(`stopped by ${stoppedBy}`));
+      else resolve({ code: code ?? signal, output });
     });
+  }).finally(() => {
+    for (const signal of signals) process.removeListener(signal, stop);
   });
 }
