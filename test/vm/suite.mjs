@@ -7,6 +7,7 @@ import { join } from 'node:path';
 export const SUITE = [
   'test/agent/ipvs-*.test.ts',
   'test/agent/iptables-course.test.ts',
+  'test/agent/nftables-course.test.ts',
   'test/agent/stale-udp.test.ts',
   'test/backends/ipvs/*kernel*.test.ts',
   'test/backends/nftables/kernel-start.test.ts',
@@ -18,6 +19,7 @@ export const SUITE = [
   'test/backends/iptables/nfacct.test.ts',
   'test/native/conntrack.test.ts',
   'test/native/route.test.ts',
+  'test/native/route/*.test.ts',
   'test/native/*/*kernel*.test.ts',
 ];
 
