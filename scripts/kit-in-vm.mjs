@@ -5,8 +5,8 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { ensurePackages, ensurePrograms, NODE, ROOT } from './setup.mjs';
-import { bundlePrograms, fetchKernel, obstacle, runInVm, VM_PROGRAMS } from './vm.mjs';
+import { ensurePackages, NODE, ROOT } from './setup.mjs';
+import { bundlePrograms, ensureVmPrograms, fetchKernel, obstacle, runInVm } from './vm.mjs';
 
 const KIT = process.env.KUBEPLUMB_KIT ?? resolve(ROOT, '../shared/conformance/run.mjs');
 
@@ -58,7 +58,7 @@ async function main() {
   const options = parseArguments(process.argv.slice(2));
   if (!existsSync(KIT)) throw new Error(`there is no conformance kit at ${KIT}`);
   ensurePackages();
-  ensurePrograms(VM_PROGRAMS);
+  ensureVmPrograms();
   const reason = obstacle();
   if (reason !== null) throw new Error(reason);
   const { kernel } = options;

@@ -78,9 +78,9 @@ export function ensurePackages() {
   }
 }
 
-/** Installs missing programs where that is possible; returns those still missing. Never throws. */
-export function ensurePrograms(programs = PROGRAMS) {
-  const missing = () => Object.keys(programs).filter((name) => findProgram(name) === null);
+/** Installs programs that `find` misses where that is possible; returns those still missing. Never throws. */
+export function ensurePrograms(programs = PROGRAMS, find = findProgram) {
+  const missing = () => Object.keys(programs).filter((name) => find(name) === null);
   const before = missing();
   if (before.length === 0) return [];
   const packages = [...new Set(before.map((name) => programs[name]))];
@@ -103,10 +103,10 @@ export function ensurePrograms(programs = PROGRAMS) {
   return after;
 }
 
-/** Everything; returns the programs that are missing. */
-export function setup({ programs = PROGRAMS } = {}) {
+/** Everything that any machine can have; returns the programs that are missing. */
+export function setup() {
   ensurePackages();
-  return ensurePrograms(programs);
+  return ensurePrograms();
 }
 
 if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {

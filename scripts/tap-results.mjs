@@ -40,6 +40,8 @@ export class TapReader {
 
   line(text) {
     const yaml = /^( *)(---|\.\.\.)$/.exec(text);
+    // What was cut short within a block leaves it open: a line further out ends it.
+    if (text !== '' && /^ */.exec(text)[0].length < this.#yaml) this.#yaml = -1;
     if (this.#yaml >= 0 || yaml) {
       this.#yamlLine(text, yaml);
       return;

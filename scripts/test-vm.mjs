@@ -6,11 +6,11 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { NO_REASON, suiteFiles } from '../test/vm/suite.mjs';
 import { fileReport, skippedCount } from './file-report.mjs';
-import { ensurePackages, ensurePrograms, ROOT } from './setup.mjs';
+import { ensurePackages, ROOT } from './setup.mjs';
 import { TapReader } from './tap-results.mjs';
-import { bundlePrograms, fetchKernel, obstacle, runInVm, VM_PROGRAMS } from './vm.mjs';
+import { bundlePrograms, ensureVmPrograms, fetchKernel, obstacle, runInVm } from './vm.mjs';
 
-/** Oldest supported, the one after it, and the newest that the archive has. */
+/** Oldest supported, the one after it, and the newest 7.x that the archive has when it is first fetched. */
 export const KERNELS = ['6.1', '6.12', '7'];
 
 /** An emulated machine is about this much slower. */
@@ -96,6 +96,17 @@ async function runOn(kernel, { files, cpus, limit }) {
   }
 }
 
+/** Counts of a machine's FileResults and what was wrong with the machine itself, which counts as a failure: also that nothing was tested. */
+export function summedUp(results, problem) {
+  const sum = { passed: 0, failed: problem === null ? 0 : 1, skipped: 0, problem };
+  for (const result of results) {
+    sum.passed += result.passed;
+    sum.failed += result.failed;
+    sum.skipped += skippedCount(result);
+  }
+  return sum.passed + sum.failed > 0 ? sum : { ...sum, failed: 1, problem: 'nothing was tested' };
+}
+
 /** Runs the suite on each kernel and tells about it. A kernel that cannot be had has failed, or is skipped when `optional`. */
 export async function testKernels({
   kernels,
@@ -124,13 +135,8 @@ export async function testKernels({
       unavailable(error.message);
       continue;
     }
-    const { results, seconds, problem } = await runOn(kernel, { files, cpus, limit });
-    const sum = { passed: 0, failed: problem === null ? 0 : 1, skipped: 0 };
-    for (const result of results) {
-      sum.passed += result.passed;
-      sum.failed += result.failed;
-      sum.skipped += skippedCount(result);
-    }
+    const { results, seconds, problem: machineProblem } = await runOn(kernel, { files, cpus, limit });
+    const { problem, ...sum } = summedUp(results, machineProblem);
     const counts = `${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`;
     say(`${sum.failed > 0 ? 'FAIL' : 'ok  '} Linux ${release}: ${counts}, ${Math.round(seconds)} s`);
     if (problem !== null) say(`     the machine: ${problem}`);
@@ -150,7 +156,7 @@ if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.ur
   try {
     const { files, ...options } = parseArguments(process.argv.slice(2));
     ensurePackages();
-    ensurePrograms(VM_PROGRAMS);
+    ensureVmPrograms();
     const chosen = files.length > 0 ? files : suiteFiles(ROOT);
     const { passed, failed, skipped } = await testKernels({ ...options, files: chosen });
     console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);

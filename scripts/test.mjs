@@ -10,7 +10,7 @@ import { fileReport, skippedCount } from './file-report.mjs';
 import { NODE, ROOT, SEARCH_PATH, setup } from './setup.mjs';
 import { TapReader } from './tap-results.mjs';
 import { testKernels } from './test-vm.mjs';
-import { VM_PROGRAMS } from './vm.mjs';
+import { ensureVmPrograms } from './vm.mjs';
 
 const TAP = join(ROOT, 'node_modules/.bin/tap');
 const TEST_CLASS = join(ROOT, 'node_modules/@tapjs/test/test-built/dist/esm/index.js');
@@ -92,7 +92,8 @@ process.stdout.on('error', () => process.exit(1)); // the reader of a pipe has g
 try {
   const args = process.argv.slice(2);
   const everything = args.length === 0;
-  setup(everything && process.env.KUBEPLUMB_NO_VM !== '1' ? { programs: VM_PROGRAMS } : {});
+  setup();
+  if (everything && process.env.KUBEPLUMB_NO_VM !== '1') ensureVmPrograms();
   buildTap();
   const total = await run(args);
   if (everything) for (const [name, count] of Object.entries(await runInMachine())) total[name] += count;

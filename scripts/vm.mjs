@@ -1,7 +1,7 @@
 // Virtual machines with other kernels: what this machine lacks for them, fetching a kernel, running a command in one.
 import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { findProgram, NODE, PROGRAMS, ROOT, SEARCH_PATH } from './setup.mjs';
+import { ensurePrograms, findProgram, NODE, PROGRAMS, ROOT, SEARCH_PATH } from './setup.mjs';
 
 const VM_RUN = join(ROOT, 'test/vm/vm-run');
 
@@ -17,13 +17,26 @@ export const VM_PROGRAMS = {
   ipvsadm: 'ipvsadm',
 };
 
+/** Path of a program for machines, or null. A dynamic busybox is none: a machine has it before it has any library. */
+export function findVmProgram(name, find = findProgram) {
+  const path = find(name);
+  if (name !== 'busybox' || path === null) return path;
+  return spawnSync('ldd', [path], { encoding: 'utf8' }).stdout?.includes('=>') ? null : path;
+}
+
+/** Installs what machines lack where that is possible. */
+export function ensureVmPrograms() {
+  if (process.arch === 'x64') ensurePrograms(VM_PROGRAMS, findVmProgram);
+}
+
 /** Why there can be no machine here, with what would help; null when there can. */
-export function obstacle({ arch = process.arch, find = findProgram } = {}) {
+export function obstacle({ arch = process.arch, find = findVmProgram } = {}) {
   if (arch !== 'x64') return `machines need an x64 host, this is ${arch}`;
   const missing = Object.keys(VM_PROGRAMS).filter((name) => find(name) === null);
   if (missing.length === 0) return null;
   const packages = [...new Set(missing.map((name) => VM_PROGRAMS[name]))];
-  return `${missing.join(', ')} missing: apt-get install --no-install-recommends ${packages.join(' ')}`;
+  const names = missing.map((name) => (name === 'busybox' ? 'static busybox' : name));
+  return `${names.join(', ')} missing: apt-get install --no-install-recommends ${packages.join(' ')}`;
 }
 
 const env = { ...process.env, PATH: SEARCH_PATH };
@@ -50,7 +63,7 @@ export function bundlePrograms(folder) {
 /**
  * Runs a command as root in a machine, in the project's folder. `writable` are folders it may write to for good.
  * Resolves with the exit code (124: took longer than `limit` seconds, 125: the machine itself failed) and, unless
- * `inherit` is set, all that it printed.
+ * `inherit` is set, all that it printed. Rejects when a signal stops this process, once the machine has ended.
  */
 export function runInVm(command, { kernel, cpus, limit, writable = [], variables = {}, inherit = false }) {
   const args = ['--kernel', kernel, '--cpus', String(cpus), '--timeout', String(limit)];
@@ -61,18 +74,25 @@ export function runInVm(command, { kernel, cpus, limit, writable = [], variables
     env,
     stdio: ['ignore', inherit ? 'inherit' : 'pipe', inherit ? 'inherit' : 'pipe'],
   });
-  const stop = () => child.kill();
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, stop);
   let output = '';
   for (const stream of [child.stdout, child.stderr])
     stream?.setEncoding('utf8').on('data', (text) => {
       output += text;
     });
+  let stoppedBy = null;
+  const stop = (signal) => {
+    stoppedBy = signal;
+    child.kill();
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  for (const signal of signals) process.on(signal, stop);
   return new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (code, signal) => {
-      for (const name of ['SIGINT', 'SIGTERM']) process.removeListener(name, stop);
-      resolve({ code: code ?? signal, output });
+      if (stoppedBy !== null) reject(new Error(`stopped by ${stoppedBy}`));
+      else resolve({ code: code ?? signal, output });
     });
+  }).finally(() => {
+    for (const signal of signals) process.removeListener(signal, stop);
   });
 }

@@ -58,6 +58,11 @@ const CASES: [name: string, tap: string, expected: object][] = [
     '    ok 1 - a\nnot ok 1 - f # time=1ms\n  ---\n  exitCode: null\n  signal: SIGSEGV\n  ...',
     { passed: 1, failed: 1, skipped: {}, problem: 'signal: SIGSEGV' },
   ],
+  [
+    'cut short within details, where empty lines belong to them',
+    '    ok 1 - a\n      ---\n      source: |\n\n        ok 1 - inside\nnot ok 1 - f\n  ---\n  exitCode: 7\n  ...',
+    { passed: 1, failed: 1, skipped: {}, problem: 'exitCode: 7' },
+  ],
 ];
 
 t.test('results of a file', async (t) => {

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 export const SUITE = [
   'test/agent/ipvs-*.test.ts',
   'test/agent/iptables-course.test.ts',
+  'test/agent/nftables-course.test.ts',
   'test/agent/stale-udp.test.ts',
   'test/backends/ipvs/*kernel*.test.ts',
   'test/backends/nftables/kernel-start.test.ts',
@@ -18,6 +19,7 @@ export const SUITE = [
   'test/backends/iptables/nfacct.test.ts',
   'test/native/conntrack.test.ts',
   'test/native/route.test.ts',
+  'test/native/route/*.test.ts',
   'test/native/*/*kernel*.test.ts',
 ];
 
@@ -29,13 +31,24 @@ export const SHORT_SUITE = [
 ];
 
 /** Reasons to skip that do not hold in a machine that has everything: there such a skip is a failure. */
-export const NO_REASON = [/no IPVS/i, /needs network namespaces/, /no program/, /no dummy links/];
+export const NO_REASON = [
+  /no IPVS/i,
+  /needs network namespaces/,
+  /user namespace/,
+  /no program/,
+  /no dummy links/,
+  /no accounting/,
+];
 
 const toRegExp = (pattern) => new RegExp(`^${pattern.replaceAll(/[.+]/g, '\\$&').replaceAll('*', '[^/]*')}$`);
 
-/** Those of `paths` that a pattern names, in the order of the patterns. */
+/** Those of `paths` that a pattern names, in the order of the patterns. Throws when one names none: its files were renamed. */
 export function chooseFiles(paths, patterns = SUITE) {
-  const chosen = patterns.flatMap((pattern) => paths.filter((path) => toRegExp(pattern).test(path)).sort());
+  const chosen = patterns.flatMap((pattern) => {
+    const files = paths.filter((path) => toRegExp(pattern).test(path)).sort();
+    if (files.length === 0) throw new Error(`no test file is named by ${pattern} of test/vm/suite.mjs`);
+    return files;
+  });
   return [...new Set(chosen)];
 }
 
