@@ -333,7 +333,8 @@ export class IpvsBackend implements Backend {
     counts.added += retired.added + updated.added + fresh.length - unbound.size;
     counts.deleted += updated.deleted + removed.deleted + gone;
     if (counts.added + counts.deleted > before) counts.transactions++;
-    this.#unfinished = concerned.filter((change) => !filtered.includes(change));
+    const done = new Set(filtered);
+    this.#unfinished = concerned.filter((change) => !done.has(change));
     return refused.list;
   }
 
