@@ -166,6 +166,7 @@ t.test('what is written, and how little a change costs', { skip }, async (t) => 
 
   t.match(await backend.cleanup(), [
     'interface kube-ipvs0',
+    '4 virtual servers of IPVS',
     'nftables table ip kubeplumb-ipvs',
     'nftables table ip6 kubeplumb-ipvs',
   ]);
