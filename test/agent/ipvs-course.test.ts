@@ -70,7 +70,7 @@ t.test('ipvsadm and traffic', { skip }, async (t) => {
 
   await t.test('traffic', async (t) => {
     // One after the other: a virtual server gives real servers their turns whoever connects.
-    for (const one of [...courseProbes, ...probes]) await probe(t, node, one, 6);
+    for (const one of [...courseProbes, ...probes]) await probe(t, node, one, 'in turn');
     // A pod that reaches itself is masqueraded; it takes turns with the others.
     const self = await node.net.host('pod-2').call('connect', { proto: 'TCP', ip: IP, port: 80, count: 6 });
     const peers = self.flatMap((a) =>

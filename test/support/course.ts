@@ -131,12 +131,12 @@ export const courseProbes: readonly Probe[] = [
   ['client', 'TCP', IP6, 81, 'refused'],
 ];
 
-/** Makes a probe, with as many connections one after the other as it takes to meet all servers. */
+/** Makes a probe with six connections, one after the other. `chosen`: servers take turns, so that all are met, or chance decides. */
 export async function probe(
   t: Test,
   node: TestNode,
   [from, proto, ip, port, expected]: Probe,
-  count: number,
+  chosen: 'in turn' | 'by chance',
 ): Promise<void> {
   const what = `${from} → ${proto} ${ip} ${port}`;
   const host = node.net.host(from);
@@ -145,10 +145,12 @@ export async function probe(
     t.equal((await host.dial({ proto, ip, port })).outcome, expected, `${what}: ${expected}`);
     return;
   }
-  const answers = await host.call('connect', { proto, ip, port, count });
+  const answers = await host.call('connect', { proto, ip, port, count: 6 });
   const hosts = new Set(answers.map((a) => (a.outcome === 'answered' ? a.host : a.outcome)));
-  if (expected.hosts.length > 0) t.strictSame([...hosts].sort(), expected.hosts, `${what}: all servers`);
-  else t.equal(hosts.size, 1, `${what}: always the same server, ${[...hosts]}`);
+  if (expected.hosts.length > 0) {
+    const met = chosen === 'in turn' ? expected.hosts : expected.hosts.filter((name) => hosts.has(name));
+    t.strictSame([...hosts].sort(), met, `${what}: its servers`);
+  } else t.equal(hosts.size, 1, `${what}: always the same server, ${[...hosts]}`);
   const nodeIp = NODE_IPS.find((nodeIp) => nodeIp.includes(':') === (family === 'IPv6'))!;
   const source = { own: host.ip(family), node: nodeIp }[expected.source] ?? expected.source;
   for (const answer of answers) {
