@@ -6,6 +6,7 @@ import { type Raw, rawService, rawSlice } from './kube-objects.ts';
 import { NODE_IPS } from './network.ts';
 import { NODE_NAME } from './running-agent.ts';
 import { CLIENT_IP, PODS, podIp, podIp6, type TestNode } from './test-node.ts';
+import { scaled } from './time-scale.ts';
 
 export const IP = '10.96.45.123';
 export const DNS = '10.96.0.10';
@@ -142,7 +143,9 @@ export async function probe(
   const host = node.net.host(from);
   const family = ip.includes(':') ? 'IPv6' : 'IPv4';
   if (typeof expected === 'string') {
-    t.equal((await host.dial({ proto, ip, port })).outcome, expected, `${what}: ${expected}`);
+    // Those that answer do so much sooner.
+    const { outcome } = await host.dial({ proto, ip, port, ...(expected === 'timeout' && { timeoutMs: scaled(300) }) });
+    t.equal(outcome, expected, `${what}: ${expected}`);
     return;
   }
   const answers = await host.call('connect', { proto, ip, port, count: 6 });
