@@ -254,7 +254,7 @@ export class SyncLoop {
       resourceVersions,
       monotonicMs: this.#clock.monotonicMs(),
     });
-    return [...stillRefused.filter(({ service }) => !work.has(service)), ...refused];
+    return [...stillRefused.filter(({ service, family }) => !work.get(service)?.includes(family)), ...refused];
   }
 
   /** Applies the settings of the node if they are other ones. @returns Services that the kernel refuses with them */
@@ -262,12 +262,16 @@ export class SyncLoop {
     const { backend, settings, log } = this.#options;
     if (!this.#settingsChanged) return [];
     const next = settings();
-    const same = isDeepStrictEqual(next, this.#applied);
-    const { counts, refused } = same
-      ? { counts: noCounts(), refused: [] }
-      : await this.#timed('configure', () => backend.configure(next));
+    this.#settingsChanged = false; // they may change again meanwhile
+    if (isDeepStrictEqual(next, this.#applied)) return [];
+    const { counts, refused } = await this.#timed('configure', () => backend.configure(next)).catch(
+      (error: unknown) => {
+        this.#settingsChanged = true;
+        throw error;
+      },
+    );
     this.#applied = next;
-    this.#settingsChanged = false;
+    for (const { service, family } of refused) this.#keep(service, [family]);
     this.#count(counts);
     if (counts.transactions > 0) log.info('settings of the node changed', { ...counts });
     return refused;

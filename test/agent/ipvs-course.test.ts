@@ -27,8 +27,6 @@ t.setTimeout(240_000);
 
 /** Where this mode differs: pods and the node are treated as what comes from outside. */
 const probes: readonly Probe[] = [
-  ['pod-4', 'TCP', LIMITED, 80, 'timeout'],
-  ['node', 'TCP', LIMITED, 80, 'timeout'],
   ['pod-4', 'TCP', LOCAL, 80, LOCAL_ONLY],
   ['node', 'TCP', LOCAL, 80, { hosts: ['pod-2'], source: LOCAL }],
 ];

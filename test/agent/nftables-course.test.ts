@@ -6,7 +6,6 @@ import {
   courseProbes,
   EXTERNAL,
   IP,
-  LIMITED,
   LOCAL,
   masqueraded,
   own,
@@ -28,8 +27,6 @@ const COUNT = 40;
 
 /** Where this mode differs: load balancer IPs with policy Local have all endpoints for pods and for the node. */
 const probes: readonly Probe[] = [
-  ['pod-4', 'TCP', LIMITED, 80, 'timeout'],
-  ['node', 'TCP', LIMITED, 80, 'timeout'],
   ['pod-4', 'TCP', LOCAL, 80, own],
   ['node', 'TCP', LOCAL, 80, masqueraded],
 ];

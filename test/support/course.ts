@@ -112,6 +112,8 @@ export const courseProbes: readonly Probe[] = [
   ['pod-4', 'TCP', EXTERNAL, 80, masqueraded],
   ['node', 'TCP', EXTERNAL, 80, masqueraded],
   ['client', 'TCP', LIMITED, 80, masqueraded],
+  ['pod-4', 'TCP', LIMITED, 80, 'timeout'],
+  ['node', 'TCP', LIMITED, 80, 'timeout'],
   ['client', 'TCP', LOCAL, 80, LOCAL_ONLY],
   ['client', 'TCP', NODE_IPS[0]!, LOCAL_NODE_PORT, LOCAL_ONLY],
   ['client', 'TCP', '10.96.0.81', 80, 'refused'],

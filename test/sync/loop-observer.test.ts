@@ -161,4 +161,14 @@ t.test('settings of the node', async (t) => {
   t.match(loop.report.refused, refused, 'what is refused with other ones is told');
   await clock.advance(2000);
   t.equal(loop.report.refused.length, 0, 'and tried again');
+  answers.push({ counts: noCounts(), refused }, new Error('the sync after it fails'));
+  setSettings(SETTINGS);
+  await clock.advance(100);
+  other.splice(0);
+  await clock.advance(2000);
+  t.strictSame(
+    other.filter((entry) => (entry as [unknown])[0] === 'planned'),
+    [['planned', 1, false]],
+    'also when the sync after it fails',
+  );
 });
