@@ -22,6 +22,7 @@ export interface StageOptions {
   readonly cluster: Cluster;
   readonly servers: readonly Pod[];
   readonly clients: readonly Client[];
+  readonly newcomer: Client;
   readonly families: readonly Family[];
 }
 
@@ -30,13 +31,19 @@ export class Stage {
   /** Two on the first node, one on the second (all on one when there is only one). Their names are what they answer. */
   readonly servers: readonly Pod[];
   readonly clients: readonly Client[];
+  /**
+   * A pod on the first node that asks Services only once they are known to answer there. A connection that is tried before
+   * there are rules leaves a conntrack entry for two minutes, and one that gets the same port follows it past the rules.
+   */
+  readonly newcomer: Client;
   /** That pods have. */
   readonly families: readonly Family[];
 
-  constructor({ cluster, servers, clients, families }: StageOptions) {
+  constructor({ cluster, servers, clients, newcomer, families }: StageOptions) {
     this.cluster = cluster;
     this.servers = servers;
     this.clients = clients;
+    this.newcomer = newcomer;
     this.families = families;
   }
 
@@ -112,7 +119,10 @@ export async function setStage(cluster: Cluster, note: (text: string) => void): 
   const clientPods = nodes.map(
     (node, i): PodSpec => ({ name: `client-${i + 1}`, node: node.name, labels: { app: 'client' } }),
   );
-  const clients: Client[] = (await cluster.startPods(clientPods)).map((pod) => ({ ...pod, kind: 'pod' }));
+  const newcomerPod: PodSpec = { name: 'newcomer', node: first.name, labels: { app: 'client' } };
+  const pods = await cluster.startPods([...clientPods, newcomerPod]);
+  const clients = pods.map((pod): Client => ({ ...pod, kind: 'pod' }));
+  const newcomer = clients.pop()!;
   const noNodes = cluster.missing('node-clients');
   if (noNodes === null) {
     const specs = nodes.map(
@@ -129,5 +139,5 @@ export async function setStage(cluster: Cluster, note: (text: string) => void): 
   if (noOutside === null) clients.push(await cluster.outside());
   else note(`no client outside: ${noOutside}`);
   const families = FAMILIES.filter((family) => servers.every(({ ips }) => ofFamily(ips, family) !== undefined));
-  return new Stage({ cluster, servers, clients, families });
+  return new Stage({ cluster, servers, clients, newcomer, families });
 }

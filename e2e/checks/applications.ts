@@ -88,7 +88,7 @@ export const APPLICATIONS: readonly Check[] = [
         });
       });
       const host = service.spec.clusterIPs![0]!;
-      const load = await underLoad(stage, client, { host, port: 80 }, () => stage.cluster.rollout(deployment));
+      const load = await underLoad(stage, { host, port: 80 }, () => stage.cluster.rollout(deployment));
       t.same(load.errors, [], `0 of ${load.tries} connections failed`);
       await eventually(t, stage, 'new pods answer', async () => {
         const result = await stage.cluster.dial(client, { host, port: 80, tries: 10 });

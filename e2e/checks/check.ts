@@ -117,10 +117,9 @@ export async function eachClusterIp(
   }
 }
 
-/** Keeps dialing from a client while `act` runs. @returns tries and what failed */
+/** Keeps dialing from the newcomer while `act` runs. @returns tries and what failed */
 export async function underLoad(
   stage: Stage,
-  client: Client,
   dial: Dial,
   act: () => Promise<void>,
 ): Promise<{ tries: number; errors: string[] }> {
@@ -130,7 +129,7 @@ export async function underLoad(
   const errors: string[] = [];
   const load = async (): Promise<void> => {
     do {
-      const result = await stage.cluster.dial(client, { ...dial, tries: TRIES });
+      const result = await stage.cluster.dial(stage.newcomer, { ...dial, tries: TRIES });
       tries += TRIES;
       errors.push(...result.errors);
     } while (running);

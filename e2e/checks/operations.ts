@@ -10,7 +10,7 @@ async function through(t: Test, stage: Stage, name: string, act: () => Promise<v
   const service = await stage.service(t, `${name}-before`);
   const dial = { host: service.spec.clusterIPs![0]!, port: 80 };
   await reaches(t, stage, client, dial, stage.names(), { name: 'before' });
-  const load = await underLoad(stage, client, dial, act);
+  const load = await underLoad(stage, dial, act);
   t.same(load.errors, [], `0 of ${load.tries} connections failed`);
   await reachesNew(t, stage, `${name}-after`);
 }

@@ -5,7 +5,7 @@ import { parse } from 'yaml';
 import { underLoad } from '../../e2e/checks/check.ts';
 import { agentObjects } from '../../e2e/cluster/agents.ts';
 import { collectInto } from '../../e2e/cluster/artifacts.ts';
-import { type Client, dialPath, dialResult, type Service } from '../../e2e/cluster/cluster.ts';
+import { dialPath, dialResult, type Service } from '../../e2e/cluster/cluster.ts';
 import { kindConfig } from '../../e2e/cluster/kind.ts';
 import { usableNodes, whyNotReady } from '../../e2e/cluster/kube.ts';
 import { endpointSlices } from '../../e2e/cluster/namespaces/endpoint-slices.ts';
@@ -189,13 +189,12 @@ t.test('addresses of Services: distinct, and kept', async (t) => {
 
 t.test('load that cannot be made while something happens is told when that is over', async (t) => {
   const stage = { cluster: { dial: () => Promise.reject(new Error('no way to the client')) } } as unknown as Stage;
-  const client: Client = { name: 'c', kind: 'pod', node: 'n', ips: [] };
   let over = false;
   const act = async (): Promise<void> => {
     await new Promise((resolve) => setTimeout(resolve, 20));
     over = true;
   };
-  await t.rejects(underLoad(stage, client, { host: '10.0.0.1', port: 80 }, act), { message: 'no way to the client' });
+  await t.rejects(underLoad(stage, { host: '10.0.0.1', port: 80 }, act), { message: 'no way to the client' });
   t.ok(over);
 });
 
