@@ -11,7 +11,8 @@ import { RESOURCES, type ResourceName } from '../test/support/api-store.ts';
 import { makeNode, makeServiceCidr } from '../test/support/cluster.ts';
 import { endAtExit, hasEnded, ipBatch, namespaceName } from '../test/support/namespaces.ts';
 import { enterNamespace } from '../test/support/own-namespace.ts';
-import { agentFolder, CLUSTER_CIDR, NODE_NAME, RunningAgent } from '../test/support/running-agent.ts';
+import { CLUSTER_CIDR, NODE_NAME, RunningAgent } from '../test/support/running-agent.ts';
+import { temporaryFolder } from '../test/support/temporary-folder.ts';
 import { ChangingServices } from './changing-services.ts';
 import { type Criterion, memoryCriterion, requestCriteria, type Sample } from './fault-verdict.ts';
 import { canonicalRules, canonicalSave, differences, endpointCount, withoutSpareChains } from './final-state.ts';
@@ -74,7 +75,7 @@ class FaultySoak {
   readonly #cluster: ChangingServices;
   /** Folder of the bundled programs. */
   readonly #programs: string | null;
-  readonly #folder = agentFolder();
+  readonly #folder = temporaryFolder();
   readonly #rss: Sample[] = [];
   readonly #interruptions: number[] = [];
   readonly #health = new Map<string, number>();

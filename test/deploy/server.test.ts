@@ -9,7 +9,7 @@ import { parseAllDocuments } from 'yaml';
 import { ControlPlane, controlPlaneMissing } from '../support/control-plane.ts';
 import { endAtExit, hasEnded } from '../support/namespaces.ts';
 import { enterNamespace } from '../support/own-namespace.ts';
-import { agentFolder } from '../support/running-agent.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
 import { until } from '../support/test-node.ts';
 import { scaled } from '../support/time-scale.ts';
 
@@ -44,7 +44,7 @@ class Agent {
         '--conntrack-max-per-core=0',
         '--conntrack-tcp-timeout-established=0',
         '--conntrack-tcp-timeout-close-wait=0',
-        `--socket=${agentFolder()}/agent.sock`,
+        `--socket=${temporaryFolder()}/agent.sock`,
         '--logging-format=json',
       ],
       { stdio: ['ignore', 'ignore', 'pipe'] },

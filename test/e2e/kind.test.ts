@@ -9,7 +9,7 @@ import { LAN_IPS, NODES, OUTSIDE_IPS } from '../../e2e/cluster/namespaces/topolo
 import { NODE_CLIENT_PORT } from '../../e2e/cluster/pod-manifests.ts';
 import { controlPlaneMissing } from '../support/control-plane.ts';
 import { namespaceName, namespacesMissing } from '../support/namespaces.ts';
-import { agentFolder } from '../support/running-agent.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
 import { scaled } from '../support/time-scale.ts';
 import { startPlayedCluster } from './played-cluster.ts';
 
@@ -41,7 +41,7 @@ t.test('npm run e2e with kind', { skip: reason ?? false, timeout: 0 }, async (t)
   t.teardown(() => outside.stop());
   await outside.ready;
 
-  const folder = agentFolder();
+  const folder = temporaryFolder();
   const fake = fileURLToPath(new URL('./fake-containers.mjs', import.meta.url));
   mkdirSync(join(folder, 'bin'));
   for (const name of ['docker', 'kind']) {

@@ -7,7 +7,8 @@ import { Netexec } from '../../e2e/cluster/namespaces/netexec.ts';
 import { LAN_IPS, POD_CIDRS, Topology } from '../../e2e/cluster/namespaces/topology.ts';
 import { ControlPlane } from '../support/control-plane.ts';
 import { within } from '../support/namespaces.ts';
-import { agentFolder, RunningAgent } from '../support/running-agent.ts';
+import { RunningAgent } from '../support/running-agent.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
 import { type Call, Kubelet } from './kubelet.ts';
 
 const MAIN = fileURLToPath(new URL('../../e2e/main.ts', import.meta.url));
@@ -65,7 +66,7 @@ export async function startPlayedCluster(t: Test): Promise<PlayedCluster> {
   const client = new Netexec('lan', { name: 'api-client', httpPort: 0, udpPort: 0, timeoutMs: 30_000 });
   t.teardown(() => client.stop());
   const call = caller(server, client);
-  const folder = agentFolder();
+  const folder = temporaryFolder();
   const flags = (node: string): string[] => [
     `--hostname-override=${node}`,
     `--cluster-cidr=${POD_CIDRS.join(',')}`,

@@ -1,12 +1,12 @@
 // The variants of iptables on a test node: how the agent is told to use one, and its tools.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, realpathSync, symlinkSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import type { Variant } from '../../backends/iptables/run-tool.ts';
 import type { Family } from '../../native/ip.ts';
 import type { Network } from './network.ts';
 import type { AgentOptions } from './running-agent.ts';
+import { temporaryFolder } from './temporary-folder.ts';
 
 export const VARIANTS: readonly Variant[] = ['nft', 'legacy'];
 
@@ -33,8 +33,7 @@ const paths = new Map<Variant, string>();
 export function pathOf(variant: Variant): string {
   const known = paths.get(variant);
   if (known !== undefined) return known;
-  const folder = mkdtempSync(join(tmpdir(), 'kubeplumb-test-'));
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  const folder = temporaryFolder();
   const places = (process.env.PATH ?? '').split(delimiter);
   for (const name of PROGRAMS) {
     const wanted = name.replace('tables', `tables-${variant}`);

@@ -1,7 +1,5 @@
 // The agent as a process of its own in the node's network namespace: started, asked, stopped or killed by a test.
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -9,6 +7,7 @@ import type { ProxyMode } from '../../agent/config/types.ts';
 import { askAgentFor } from '../../agent/ctl/agent-client.ts';
 import type { Status } from '../../agent/status.ts';
 import type { Network } from './network.ts';
+import { temporaryFolder } from './temporary-folder.ts';
 import { scaled } from './time-scale.ts';
 
 /** KUBEPLUMB_TEST_AGENT is a bundle of it, which starts faster. */
@@ -77,7 +76,7 @@ export class RunningAgent {
   readonly #waiting = new Set<Waiting>();
 
   constructor(options: AgentOptions) {
-    const { net, server, manifests, folder = agentFolder(), flags = [], mode = 'nftables', env } = options;
+    const { net, server, manifests, folder = temporaryFolder(), flags = [], mode = 'nftables', env } = options;
     const { command = [process.execPath, MAIN] } = options;
     this.#net = net;
     this.socket = join(folder, 'agent.sock');
@@ -200,10 +199,3 @@ export class RunningAgent {
 
 const syncedVersion = ({ msg, resourceVersions }: LogLine, kind: string): number =>
   msg === 'synced' ? Number((resourceVersions as Record<string, string>)[kind] ?? 0) : 0;
-
-/** A folder that is removed when this process ends. */
-export function agentFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'kubeplumb-test-'));
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}

@@ -6,7 +6,8 @@ import { makeServiceCidr } from './cluster.ts';
 import type { Host } from './host.ts';
 import { rawNode } from './kube-objects.ts';
 import { createNetwork, type Network, NODE_IPS } from './network.ts';
-import { type AgentOptions, agentFolder, NODE_NAME, RunningAgent } from './running-agent.ts';
+import { type AgentOptions, NODE_NAME, RunningAgent } from './running-agent.ts';
+import { temporaryFolder } from './temporary-folder.ts';
 import { scaled } from './time-scale.ts';
 
 /** The pods; those with an even number run on the node. They listen on the ports a test asks for. */
@@ -32,7 +33,7 @@ export class TestNode {
   readonly agents: RunningAgent[] = [];
   /** Of the API server, the same after an outage. */
   port = 0;
-  readonly #folder = agentFolder();
+  readonly #folder = temporaryFolder();
 
   constructor(net: Network, server: TestApiServer) {
     this.net = net;

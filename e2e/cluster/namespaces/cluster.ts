@@ -5,7 +5,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { agentctl } from '../../../test/support/agentctl.ts';
 import { within } from '../../../test/support/namespaces.ts';
-import { agentFolder, RunningAgent } from '../../../test/support/running-agent.ts';
+import { RunningAgent } from '../../../test/support/running-agent.ts';
+import { temporaryFolder } from '../../../test/support/temporary-folder.ts';
 import { scaled } from '../../../test/support/time-scale.ts';
 import {
   type ApiObject,
@@ -65,7 +66,7 @@ export class NamespacesCluster implements Cluster {
   readonly #api: Api;
   readonly #agents = new Map<string, RunningAgent>();
   /** For the sockets of the agents on a node, one after the other. */
-  readonly #folders = new Map(NODES.map(({ name }) => [name, agentFolder()]));
+  readonly #folders = new Map(NODES.map(({ name }) => [name, temporaryFolder()]));
   /** All that can dial, by name. */
   readonly #netexecs = new Map<string, { process: Netexec; port: number }>();
   readonly #pods = new Map<string, RunningPod>();
