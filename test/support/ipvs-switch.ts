@@ -145,7 +145,7 @@ export async function switchThereAndBack(t: Test, other: OtherMode): Promise<voi
 
   for (const [i, name] of CLIENTS.entries()) {
     const { attempts, answered, results, details } = await node.net.host(name).call('stopLoad', { load: loads[i]! });
-    t.ok(attempts > 20, `${name}: ${attempts} connections`);
+    t.ok(attempts > 50, `${name}: ${attempts} connections`);
     t.equal(answered, attempts, `${name}: no connection failed: ${JSON.stringify(results)}`);
     if (answered === attempts) continue;
     for (const [row, at] of details!.startedAt.entries()) {
