@@ -1,12 +1,12 @@
 // Requests to the API servers of one cluster over kept-alive connections; who sends them need not know which server answers.
 // A server that speaks HTTP/2 gets a single connection.
-import { Agent, ProxyAgent, request } from 'undici';
 import { describeError } from '../log.ts';
 import { CredentialReader, type Credentials, type TlsSettings } from './credentials.ts';
 import { type AccessOptions, loadAccess, type ServerAccess, serviceAddress } from './kube-config.ts';
 import { proxyUrlFor } from './proxy-url.ts';
 import { isRecord } from './selection.ts';
 import { ServerList } from './server-list.ts';
+import { Agent, ProxyAgent } from './undici.ts';
 
 export { KubeConfigError } from './kube-config.ts';
 
@@ -176,8 +176,10 @@ export class KubeClient {
   async #sendTo(server: string, sent: KubeRequest, { tls, headers }: Credentials): Promise<KubeResponse> {
     const { path, method = 'GET', body, signal } = sent;
     const agent = this.#agent(server, tls);
-    const response = await request(`${server}${path}`, {
-      dispatcher: agent,
+    const { origin, pathname, search } = new URL(`${server}${path}`);
+    const sending = agent.request({
+      origin,
+      path: `${pathname}${search}`,
       method,
       signal,
       headers: {
@@ -187,7 +189,8 @@ export class KubeClient {
         ...headers,
       },
       body: body === undefined ? null : JSON.stringify(body),
-    }).catch((err: unknown) => {
+    });
+    const response = await sending.catch((err: unknown) => {
       if (isSilence(signal)) this.#retire(agent);
       throw err;
     });
