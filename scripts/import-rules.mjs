@@ -32,9 +32,9 @@ const PURE_BACKEND_FILES = [
   ...['companion-chains', 'companion-schema'].map((name) => `ipvs/${name}`),
 ].map((name) => `backends/${name}.ts`);
 
-/** Modules that do I/O, or lead to it. */
+/** Modules that do I/O, or lead to it; of packages also their parts. */
 const IO =
-  /^(node:(fs|net|dgram|tls|http|https|http2|child_process|worker_threads)(\/.*)?|undici(\/.*)?|ffi-rs|netlink|@kubernetes\/client-node|native\/libc\.ts|native\/netlink\/socket\.ts|native\/nftables\/connection\.ts)$/;
+  /^((node:(fs|net|dgram|tls|http|https|http2|child_process|worker_threads)|undici|ffi-rs|netlink|@kubernetes\/client-node)(\/.*)?|native\/(libc|netlink\/socket|nftables\/connection)\.ts)$/;
 
 const IMPORT = /^\s*(?:import|export)\s+(type\s+)?(?:([^'"`;]*?)\s+from\s+)?['"]([^'"]+)['"]/gm;
 const DYNAMIC = /\bimport\(\s*['"]([^'"]+)['"]\s*\)/g;
